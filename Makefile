@@ -1,0 +1,177 @@
+# vmfactory: everything is built below build/; `make help` lists the targets.
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.SECONDARY:
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC = gcc
+WERROR ?= $(if $(CI),-Werror)
+# SAN=asan or SAN=tsan builds a tree of its own with those sanitizers.
+SAN ?=
+
+# Every Debian package that building, the demo and the tests use.
+DEPS := gcc libc6-dev make pkg-config libuv1-dev libcjson-dev libssl-dev \
+        libcriterion-dev qemu-system-x86 qemu-utils \
+        gcc-multilib binutils cpio kmod busybox-static e2fsprogs zstd ca-certificates iproute2
+# And what only `make lint` uses.
+LINT_DEPS := clang-format clang-tidy cppcheck
+PKGS := libuv libcjson libcrypto
+
+B := build$(if $(SAN),/$(SAN))
+GUEST := build/guest
+# The library's folders, lowest first; an include may only point back along this list.
+LIB_DIRS := $(wildcard base vmm net templates factory pool)
+
+san_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+san_tsan := -fsanitize=thread
+SANFLAGS := $(san_$(SAN))
+CFLAGS ?= -O2 -g
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -Wall -Wextra -Wshadow \
+    -Wstrict-prototypes -Wmissing-prototypes -Wvla -fno-strict-aliasing -fno-common \
+    -fstack-protector-strong $(WERROR) $(CFLAGS) $(SANFLAGS) $(PKG_CFLAGS)
+# Expanded only in recipes: before `make deps` there may be no pkg-config.
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
+PKG_LIBS = $(shell pkg-config --libs $(PKGS)) -pthread
+
+LIB_SRC := $(wildcard $(addsuffix /*.c,$(LIB_DIRS)))
+LIB := $(B)/libvmfactory.a
+# Each folder of tools/ with C in it is a program: tools/bench -> vmfactory-bench.
+PROGRAMS := $(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c))))
+# These stand alone: they link the codec of the agent protocol and libc, nothing else.
+ALONE := agent floor
+PROG_BINS := $(PROGRAMS:%=$(B)/vmfactory-%)
+UNIT_SRC := $(wildcard tests/unit/*.c)
+E2E_SRC := $(wildcard tests/e2e/*.c)
+# Helper programs of the tests, one a file (stand-ins for a VMM that misbehaves).
+FAKE_SRC := $(wildcard tests/fakes/*.c)
+FAKES := $(FAKE_SRC:tests/fakes/%.c=$(B)/tests/%)
+TINY := $(GUEST)/tiny.elf
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
+.PHONY: help
+help:
+	@echo 'make TARGET, as root where packages are missing:'
+	@echo '  demo        install what is missing, build, clone a real VM 4 times and prove it'
+	@echo '  check       install what is missing, build, run all tests, also under ASan+UBSan and TSan'
+	@echo '  all         build the programs and the guest agent'
+	@echo '  guest       build the guest images (needs the network for the kernel package, once)'
+	@echo '  bench       time the clone chain against a hand-written floor and cold boots'
+	@echo '  check-unit, check-e2e, check-asan, check-tsan: parts of check; T=PATTERN picks tests'
+	@echo '  lint        clang-format, clang-tidy, cppcheck, gcc -fanalyzer'
+	@echo '  deps        install the Debian packages: $(words $(DEPS)) of them, listed first'
+	@echo '  install     into $$(DESTDIR)$$(PREFIX), by default /usr/local'
+	@echo '  clean       remove build/ (clean-guest: only the guest images; they are kept by clean)'
+
+.PHONY: all
+all: $(PROG_BINS) $(if $(SAN),,$(TINY))
+
+# ---- packages
+missing = $(shell for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done)
+.PHONY: deps deps-lint
+deps deps-lint: want = $(DEPS) $(if $(filter deps-lint,$@),$(LINT_DEPS))
+deps deps-lint:
+	@m='$(strip $(call missing,$(want)))'; [ -z "$$m" ] || { \
+	  echo "Will install these Debian packages (and what they depend on): $$m"; \
+	  [ "$$(id -u)" = 0 ] || { echo "Not root: run 'sudo make $@' first." >&2; exit 1; }; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -q -y --no-install-recommends $$m; }
+
+# ---- compiling
+$(B)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(LIB): $(call obj,$(LIB_SRC))
+	@rm -f $@
+	ar rcs $@ $^
+
+define program
+$(B)/vmfactory-$(1): $(call obj,$(wildcard tools/$(1)/*.c)) $(if $(filter $(1),$(ALONE)),$(call obj,base/wire.c base/sha256_small.c),$(LIB))
+	$$(CC) $$(SANFLAGS) $(if $(filter agent,$(1)),$(if $(SAN),,-static)) -o $$@ $$^ $(if $(filter $(1),$(ALONE)),,$$(PKG_LIBS))
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+
+$(B)/tests/unit: $(call obj,$(UNIT_SRC)) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
+$(B)/tests/e2e: $(call obj,$(E2E_SRC)) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
+$(B)/tests/%: $(B)/obj/tests/fakes/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS)
+
+-include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
+
+# ---- guests
+include tests/guests/tiny.mk
+.PHONY: guest
+guest: $(GUEST)/.stamp
+$(GUEST)/.stamp: tools/image/build-image build/vmfactory-agent
+	tools/image/build-image --agent build/vmfactory-agent --out $(GUEST)
+	touch $@
+
+# ---- tests. CI prints Criterion's synthesis; a test a host can't run says SKIPPED with its reason.
+T ?= *
+# Criterion runs each test in a process of its own; e2e tests share two cores with their VMs.
+UNIT_RUN = $(B)/tests/unit --filter '$(T)' -j2
+E2E_RUN = VF_BUILD=$(abspath build) VF_TESTS=$(abspath $(B)/tests) $(B)/tests/e2e --filter '$(T)' -j2
+.PHONY: check check-unit check-e2e check-asan check-tsan
+check: deps
+	$(MAKE) all guest
+	$(MAKE) check-unit check-e2e
+	$(MAKE) check-asan
+	$(MAKE) check-tsan
+check-unit: $(B)/tests/unit
+	$(UNIT_RUN)
+check-e2e: all guest $(B)/tests/e2e $(FAKES)
+	$(E2E_RUN)
+check-asan:
+	$(MAKE) SAN=asan all check-unit check-e2e
+check-tsan:
+	$(MAKE) SAN=tsan check-unit
+
+# ---- running
+.PHONY: demo bench
+demo: deps
+	$(MAKE) all guest
+	build/vmfactory-demo --guest $(GUEST)
+bench: deps
+	$(MAKE) all guest
+	build/vmfactory-bench --guest $(GUEST) $(BENCH_ARGS)
+
+# ---- lint
+C_FILES := $(wildcard */*.[ch] tools/*/*.[ch] tests/*/*.[ch])
+.PHONY: lint format
+lint: deps-lint
+	clang-format --dry-run -Werror $(C_FILES)
+	cppcheck --quiet --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	    --suppress=missingIncludeSystem --std=c11 -D_GNU_SOURCE -I. -j2 $(LIB_DIRS) tools
+	clang-tidy --quiet $(LIB_SRC) $(wildcard tools/*/*.c) -- -std=c17 -D_GNU_SOURCE -I. $(PKG_CFLAGS)
+	$(MAKE) --no-print-directory lint-analyzer
+.PHONY: lint-analyzer
+lint-analyzer:
+	@for f in $(LIB_SRC); do $(CC) $(ALL_CFLAGS) -fanalyzer -Werror -Wno-analyzer-fd-leak \
+	    -c -o /dev/null $$f || exit 1; done
+format:
+	clang-format -i $(C_FILES)
+
+# ---- install
+.PHONY: install
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/vmfactory \
+	    $(DESTDIR)$(PREFIX)/share/vmfactory/specs $(DESTDIR)$(PREFIX)/share/doc/vmfactory
+	install -m 755 build/vmfactory-demo build/vmfactory-bench build/vmfactory-floor \
+	    $(DESTDIR)$(PREFIX)/bin
+	install -m 755 build/vmfactory-agent tools/image/build-image \
+	    $(DESTDIR)$(PREFIX)/lib/vmfactory
+	install -m 644 templates/spec.schema.json $(DESTDIR)$(PREFIX)/share/vmfactory
+	install -m 644 $(wildcard templates/specs/*.json) $(DESTDIR)$(PREFIX)/share/vmfactory/specs
+	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/vmfactory
+
+.PHONY: clean clean-guest
+clean:
+	find build -mindepth 1 -maxdepth 1 ! -name guest -exec rm -rf {} + 2>/dev/null || true
+clean-guest:
+	rm -rf $(GUEST)
