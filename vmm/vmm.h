@@ -79,11 +79,12 @@ struct vf_vm_config {
 };
 
 enum vf_vm_state {
-    VF_VM_NEW,      /* create not called, or failed */
+    VF_VM_NEW,      /* create was never called */
     VF_VM_CREATING,
     VF_VM_CREATED,  /* the VMM is up and answers; no guest has run */
     VF_VM_RUNNING,
     VF_VM_PAUSED,
+    VF_VM_DEAD,     /* the process ended unasked, or an operation failed: only stop is left */
     VF_VM_STOPPING,
     VF_VM_GONE      /* no process is left */
 };
@@ -177,8 +178,8 @@ const struct vf_vm_info *vf_vm_info_of(const struct vf_vm *vm);
 int vf_vm_stop(struct vf_vm *vm, int64_t grace_ms, vf_done_cb done, void *arg, struct vf_error *err);
 /* Withdraws the operation under way: it ends with VF_CANCELLED. No-op if there is none. */
 void vf_vm_cancel(struct vf_vm *vm);
-/* Frees a VM that is NEW or GONE (asserted). NULL is fine. Not from within its own callbacks, but for
- * that of stop. */
+/* Frees a VM that is NEW or GONE (asserted); after create was called, even if it failed, stop comes
+ * first. NULL is fine. Not from within the VM's own callbacks, but for that of stop. */
 void vf_vm_free(struct vf_vm *vm);
 /* The last of the console, or of the VMM's stderr, NUL-terminated and cleaned of control characters;
  * empty if there is none. For messages. */

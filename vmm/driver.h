@@ -1,0 +1,66 @@
+/* For drivers only: what vf_vm holds, and how a driver reports back.
+ *
+ * A driver embeds struct vf_vm first in its own. Its ops start something and return; later, never
+ * from within the op, it reports by vf_vm_op_done. The front (vmm.c) owns deadlines, states and
+ * callbacks, so that a driver can't answer twice or after the end. Reports that come when nothing
+ * waits for them (after a deadline or a cancel) are dropped.
+ */
+#ifndef VF_VMM_DRIVER_H
+#define VF_VMM_DRIVER_H
+
+#include "vmm/vmm.h"
+
+enum vf_vm_op {
+    VF_VM_OP_NONE,
+    VF_VM_OP_CREATE,
+    VF_VM_OP_START,
+    VF_VM_OP_PAUSE,
+    VF_VM_OP_SAVE,
+    VF_VM_OP_RESTORE,
+    VF_VM_OP_RESUME,
+    VF_VM_OP_BALLOON,
+    VF_VM_OP_QUERY,
+    VF_VM_OP_COUNT
+};
+
+#define VF_VM_LAST_WORDS 2048
+
+struct vf_vm {
+    const struct vf_vmm_ops *ops;
+    uv_loop_t *loop;
+    vf_vm_event_cb on_event;
+    void *event_arg;
+    struct vf_vm_info info; /* drivers keep pid, version, accel, memory_size and balloon current */
+    char id[64];
+
+    enum vf_vm_op op; /* under way */
+    vf_done_cb op_done;
+    void *op_arg;
+    uv_timer_t timer; /* deadline of op; grace of stop */
+    bool timer_open;
+
+    bool incoming;    /* created to be restored */
+    bool exited;
+    bool stopping;
+    vf_done_cb stop_done;
+    void *stop_arg;
+
+    char words[VF_VM_LAST_WORDS]; /* ring of what the VMM or its console said */
+    size_t words_total;
+    char words_text[VF_VM_LAST_WORDS + 1];
+};
+
+/* The operation under way has ended; err NULL: well. */
+void vf_vm_op_done(struct vf_vm *vm, const struct vf_error *err);
+void vf_vm_emit(struct vf_vm *vm, enum vf_vm_event_type type, const char *detail);
+/* The process ended (reaped); how: "exited with status 1". Call once, also while stopping. */
+void vf_vm_process_exited(struct vf_vm *vm, const char *how);
+/* After stop: no process is left and all of the driver's handles are closed. */
+void vf_vm_gone(struct vf_vm *vm);
+/* Keeps the last of what was said. */
+void vf_vm_say(struct vf_vm *vm, const char *text, size_t len);
+
+extern const struct vf_vmm_ops vf_qemu_ops;
+extern const struct vf_vmm_ops vf_null_ops;
+
+#endif

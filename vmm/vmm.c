@@ -1,0 +1,414 @@
+/* The front of all drivers: which operation is allowed in which state, its deadline, and that each
+ * ends exactly once. The drivers behind it do the work (vmm/driver.h).
+ *
+ * An operation: submit checks the state, arms the deadline, calls the driver; the driver reports by
+ * vf_vm_op_done; the state moves on and the caller's done is called. A deadline, a cancel or the
+ * process's end report in the driver's place; the VM is then DEAD and only stop is left.
+ */
+#include "vmm/driver.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/fd.h"
+
+static const struct {
+    const char *name;
+    unsigned from;           /* states it is allowed in, as bits */
+    enum vf_vm_state to;     /* VF_VM_NEW: unchanged */
+    int64_t timeout_ms;
+} op_table[VF_VM_OP_COUNT] = {
+    [VF_VM_OP_CREATE] = {"create", 1u << VF_VM_NEW, VF_VM_CREATED, 10000},
+    [VF_VM_OP_START] = {"start", 1u << VF_VM_CREATED, VF_VM_RUNNING, 5000},
+    [VF_VM_OP_PAUSE] = {"pause", 1u << VF_VM_RUNNING, VF_VM_PAUSED, 5000},
+    [VF_VM_OP_SAVE] = {"save", 1u << VF_VM_PAUSED, VF_VM_NEW, 60000},
+    [VF_VM_OP_RESTORE] = {"restore", 1u << VF_VM_CREATED, VF_VM_PAUSED, 30000},
+    [VF_VM_OP_RESUME] = {"resume", 1u << VF_VM_PAUSED, VF_VM_RUNNING, 5000},
+    [VF_VM_OP_BALLOON] = {"balloon", 1u << VF_VM_RUNNING | 1u << VF_VM_PAUSED, VF_VM_NEW, 5000},
+    [VF_VM_OP_QUERY] = {"query", 1u << VF_VM_CREATED | 1u << VF_VM_RUNNING | 1u << VF_VM_PAUSED,
+                        VF_VM_NEW, 5000},
+};
+
+static const char *const state_names[] = {"new",    "creating", "created",  "running",
+                                          "paused", "dead",     "stopping", "gone"};
+static_assert(sizeof(state_names) / sizeof(*state_names) == VF_VM_GONE + 1, "a name per state");
+
+const char *const vf_vmm_names[] = {"qemu", "null", NULL};
+
+const char *vf_vm_state_name(enum vf_vm_state s)
+{
+    return state_names[s];
+}
+
+const struct vf_vmm_ops *vf_vmm_find(const char *name)
+{
+    static const struct vf_vmm_ops *const all[] = {&vf_qemu_ops, &vf_null_ops};
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+        if (strcmp(all[i]->name, name) == 0)
+            return all[i];
+    return NULL;
+}
+
+enum vf_accel vf_accel_resolve(enum vf_accel accel)
+{
+    if (accel != VF_ACCEL_AUTO)
+        return accel;
+    VF_CLEANUP_FD int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (kvm < 0)
+        return VF_ACCEL_TCG;
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    char line[8192];
+    enum vf_accel found = VF_ACCEL_TCG;
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, "flags", 5) == 0) {
+            if (strstr(line, " vmx") || strstr(line, " svm"))
+                found = VF_ACCEL_KVM;
+            break;
+        }
+    if (f)
+        fclose(f);
+    return found;
+}
+
+/* ---- an operation's end */
+
+static void finish_op(struct vf_vm *vm, const struct vf_error *err)
+{
+    enum vf_vm_op op = vm->op;
+    vf_done_cb done = vm->op_done;
+    void *arg = vm->op_arg;
+    vm->op = VF_VM_OP_NONE;
+    vm->op_done = NULL;
+    uv_timer_stop(&vm->timer);
+    if (!vm->stopping) {
+        if (err)
+            vm->info.state = VF_VM_DEAD;
+        else if (op_table[op].to != VF_VM_NEW)
+            vm->info.state = op_table[op].to;
+    }
+    done(arg, err);
+}
+
+void vf_vm_op_done(struct vf_vm *vm, const struct vf_error *err)
+{
+    if (vm->op == VF_VM_OP_NONE)
+        return;
+    struct vf_error e;
+    if (err) {
+        e = *err;
+        vf_wrap(&e, "%s", op_table[vm->op].name);
+    }
+    finish_op(vm, err ? &e : NULL);
+}
+
+static void add_last_words(struct vf_vm *vm, struct vf_error *err)
+{
+    const char *words = vf_vm_last_words(vm);
+    if (words[0])
+        vf_hint(err, "its last words: %s", strlen(words) > 200 ? words + strlen(words) - 200 : words);
+}
+
+static void on_deadline(uv_timer_t *t)
+{
+    struct vf_vm *vm = t->data;
+    if (vm->stopping) { /* the grace is over */
+        vm->ops->stop(vm, false);
+        return;
+    }
+    if (vm->op == VF_VM_OP_NONE)
+        return;
+    struct vf_error e;
+    vf_fail(&e, VF_TIMEOUT, "%s: no answer from %s within its deadline", op_table[vm->op].name,
+            vm->ops->name);
+    add_last_words(vm, &e);
+    finish_op(vm, &e);
+}
+
+void vf_vm_cancel(struct vf_vm *vm)
+{
+    if (vm->op == VF_VM_OP_NONE)
+        return;
+    struct vf_error e;
+    vf_fail(&e, VF_CANCELLED, "%s: cancelled", op_table[vm->op].name);
+    finish_op(vm, &e);
+}
+
+void vf_vm_emit(struct vf_vm *vm, enum vf_vm_event_type type, const char *detail)
+{
+    if (vm->stopping || !vm->on_event)
+        return;
+    struct vf_vm_event ev = {.type = type, .detail = detail ? detail : ""};
+    vm->on_event(vm->event_arg, &ev);
+}
+
+void vf_vm_process_exited(struct vf_vm *vm, const char *how)
+{
+    assert(!vm->exited);
+    vm->exited = true;
+    vm->info.pid = 0;
+    if (vm->stopping)
+        return;
+    vm->info.state = VF_VM_DEAD;
+    if (vm->op != VF_VM_OP_NONE) {
+        struct vf_error e;
+        vf_fail(&e, VF_VMM_DIED, "%s: %s %s", op_table[vm->op].name, vm->ops->name, how);
+        add_last_words(vm, &e);
+        finish_op(vm, &e);
+    }
+    vf_vm_emit(vm, VF_VM_EVENT_EXITED, how); /* nothing if done has called stop */
+}
+
+/* ---- an operation's start */
+
+static int submit(struct vf_vm *vm, enum vf_vm_op op, int64_t timeout_ms, vf_done_cb done,
+                  void *arg, struct vf_error *err)
+{
+    if (vm->op != VF_VM_OP_NONE)
+        return vf_fail(err, VF_CONFLICT, "%s: %s is under way", op_table[op].name,
+                       op_table[vm->op].name);
+    if (!(op_table[op].from & 1u << vm->info.state))
+        return vf_fail(err, VF_CONFLICT, "%s: not allowed while the VM is %s", op_table[op].name,
+                       vf_vm_state_name(vm->info.state));
+    if (timeout_ms <= 0)
+        timeout_ms = op_table[op].timeout_ms;
+    vm->op = op;
+    vm->op_done = done;
+    vm->op_arg = arg;
+    vf_timer_at(&vm->timer, vf_deadline_after_ms(timeout_ms), on_deadline);
+    return 0;
+}
+
+/* Undoes submit when the driver refused; r is its error. */
+static int refused(struct vf_vm *vm, int r, struct vf_error *err)
+{
+    const char *name = op_table[vm->op].name;
+    vm->op = VF_VM_OP_NONE;
+    uv_timer_stop(&vm->timer);
+    vf_wrap(err, "%s", name);
+    return r;
+}
+
+int vf_vm_new(uv_loop_t *loop, const struct vf_vmm_ops *ops, vf_vm_event_cb on_event, void *arg,
+              struct vf_vm **ret_vm, struct vf_error *err)
+{
+    struct vf_vm *vm;
+    int r = ops->alloc(loop, &vm, err);
+    if (r < 0)
+        return r;
+    vm->ops = ops;
+    vm->loop = loop;
+    vm->on_event = on_event;
+    vm->event_arg = arg;
+    *ret_vm = vm;
+    return 0;
+}
+
+static int check_config(const struct vf_vm_config *c, const struct vf_vmm_caps *caps,
+                        const char *name, struct vf_error *err)
+{
+    if (!c->id || !c->id[0] || strlen(c->id) > 63)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "id: 1 to 63 characters");
+    if (c->vcpus < 1 || c->vcpus > 64)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "vcpus: 1 to 64 (is %d)", c->vcpus);
+    if (c->memory_size == 0 || c->memory_size % (1 << 20))
+        return vf_fail(err, VF_INVALID_ARGUMENT, "memory_size: a multiple of 1 MiB (is %llu)",
+                       (unsigned long long)c->memory_size);
+    if (c->n_disks > VF_VM_MAX_DISKS || c->n_nics > VF_VM_MAX_NICS)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "at most %d disks and %d NICs", VF_VM_MAX_DISKS,
+                       VF_VM_MAX_NICS);
+    if (c->console && c->channel == VF_CHANNEL_SERIAL)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "console: the serial port is the agent's channel");
+    if (c->balloon && !caps->balloon)
+        return vf_fail(err, VF_UNSUPPORTED, "balloon: %s has none", name);
+    if (c->incoming && !caps->save)
+        return vf_fail(err, VF_UNSUPPORTED, "incoming: %s can't restore", name);
+    if ((c->channel == VF_CHANNEL_SERIAL && !caps->channel_serial) ||
+        (c->channel == VF_CHANNEL_VIRTIO_SERIAL && !caps->channel_virtio_serial))
+        return vf_fail(err, VF_UNSUPPORTED, "channel: %s has no %s", name,
+                       vf_channel_names[c->channel]);
+    return 0;
+}
+
+int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb done, void *arg,
+                 struct vf_error *err)
+{
+    struct vf_vmm_caps caps;
+    vm->ops->capabilities(NULL, &caps);
+    int r = check_config(cfg, &caps, vm->ops->name, err);
+    if (r < 0)
+        return r;
+    if (!vm->timer_open) {
+        r = uv_timer_init(vm->loop, &vm->timer);
+        if (r < 0)
+            return vf_fail_errno(err, r, "create: timer");
+        vm->timer.data = vm;
+        vm->timer_open = true;
+    }
+    r = submit(vm, VF_VM_OP_CREATE, cfg->create_timeout_ms, done, arg, err);
+    if (r < 0)
+        return r;
+    snprintf(vm->id, sizeof(vm->id), "%s", cfg->id);
+    vm->incoming = cfg->incoming;
+    vm->info.accel = vf_accel_resolve(cfg->accel);
+    vm->info.memory_size = cfg->memory_size;
+    vm->info.state = VF_VM_CREATING;
+    r = vm->ops->create(vm, cfg, err);
+    if (r < 0) {
+        vm->info.state = VF_VM_DEAD;
+        return refused(vm, r, err);
+    }
+    return 0;
+}
+
+int vf_vm_start(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg, struct vf_error *err)
+{
+    if (vm->incoming)
+        return vf_fail(err, VF_CONFLICT, "start: the VM was created to be restored");
+    int r = submit(vm, VF_VM_OP_START, timeout_ms, done, arg, err);
+    if (r == 0 && (r = vm->ops->start(vm, err)) < 0)
+        return refused(vm, r, err);
+    return r;
+}
+
+int vf_vm_pause(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg, struct vf_error *err)
+{
+    int r = submit(vm, VF_VM_OP_PAUSE, timeout_ms, done, arg, err);
+    if (r == 0 && (r = vm->ops->pause(vm, err)) < 0)
+        return refused(vm, r, err);
+    return r;
+}
+
+int vf_vm_save(struct vf_vm *vm, int dirfd, int64_t timeout_ms, vf_done_cb done, void *arg,
+               struct vf_error *err)
+{
+    int r = submit(vm, VF_VM_OP_SAVE, timeout_ms, done, arg, err);
+    if (r == 0 && (r = vm->ops->save(vm, dirfd, err)) < 0)
+        return refused(vm, r, err);
+    return r;
+}
+
+int vf_vm_restore(struct vf_vm *vm, int dirfd, int64_t timeout_ms, vf_done_cb done, void *arg,
+                  struct vf_error *err)
+{
+    if (!vm->incoming)
+        return vf_fail(err, VF_CONFLICT, "restore: the VM was created to be started");
+    int r = submit(vm, VF_VM_OP_RESTORE, timeout_ms, done, arg, err);
+    if (r == 0 && (r = vm->ops->restore(vm, dirfd, err)) < 0)
+        return refused(vm, r, err);
+    return r;
+}
+
+int vf_vm_resume(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg,
+                 struct vf_error *err)
+{
+    int r = submit(vm, VF_VM_OP_RESUME, timeout_ms, done, arg, err);
+    if (r == 0 && (r = vm->ops->resume(vm, err)) < 0)
+        return refused(vm, r, err);
+    return r;
+}
+
+int vf_vm_balloon(struct vf_vm *vm, uint64_t target, int64_t timeout_ms, vf_done_cb done, void *arg,
+                  struct vf_error *err)
+{
+    if (target == 0 || target > vm->info.memory_size)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "balloon: target: 1 to %llu bytes (is %llu)",
+                       (unsigned long long)vm->info.memory_size, (unsigned long long)target);
+    int r = submit(vm, VF_VM_OP_BALLOON, timeout_ms, done, arg, err);
+    if (r == 0 && (r = vm->ops->balloon(vm, target, err)) < 0)
+        return refused(vm, r, err);
+    return r;
+}
+
+int vf_vm_query(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg,
+                struct vf_error *err)
+{
+    int r = submit(vm, VF_VM_OP_QUERY, timeout_ms, done, arg, err);
+    if (r == 0 && (r = vm->ops->info(vm, err)) < 0)
+        return refused(vm, r, err);
+    return r;
+}
+
+const struct vf_vm_info *vf_vm_info_of(const struct vf_vm *vm)
+{
+    return &vm->info;
+}
+
+/* ---- the end */
+
+int vf_vm_stop(struct vf_vm *vm, int64_t grace_ms, vf_done_cb done, void *arg, struct vf_error *err)
+{
+    if (vm->stopping)
+        return vf_fail(err, VF_CONFLICT, "stop: under way already");
+    if (!vm->timer_open) {
+        int r = uv_timer_init(vm->loop, &vm->timer);
+        if (r < 0)
+            return vf_fail_errno(err, r, "stop: timer");
+        vm->timer.data = vm;
+        vm->timer_open = true;
+    }
+    vm->stopping = true;
+    vm->stop_done = done;
+    vm->stop_arg = arg;
+    vm->info.state = VF_VM_STOPPING;
+    vf_vm_cancel(vm);
+    bool graceful = grace_ms > 0;
+    if (graceful)
+        vf_timer_at(&vm->timer, vf_deadline_after_ms(grace_ms), on_deadline);
+    vm->ops->stop(vm, graceful);
+    return 0;
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    struct vf_vm *vm = h->data;
+    vm->timer_open = false;
+    vm->info.state = VF_VM_GONE;
+    vf_done_cb done = vm->stop_done;
+    done(vm->stop_arg, NULL); /* may free vm */
+}
+
+void vf_vm_gone(struct vf_vm *vm)
+{
+    assert(vm->stopping && vm->timer_open);
+    uv_close((uv_handle_t *)&vm->timer, on_timer_closed);
+}
+
+void vf_vm_free(struct vf_vm *vm)
+{
+    if (!vm)
+        return;
+    assert(!vm->timer_open);
+    vm->ops->free(vm);
+}
+
+/* ---- last words */
+
+void vf_vm_say(struct vf_vm *vm, const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        vm->words[vm->words_total++ % VF_VM_LAST_WORDS] = text[i];
+}
+
+const char *vf_vm_last_words(struct vf_vm *vm)
+{
+    size_t n = vm->words_total < VF_VM_LAST_WORDS ? vm->words_total : VF_VM_LAST_WORDS;
+    size_t out = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)vm->words[(vm->words_total - n + i) % VF_VM_LAST_WORDS];
+        if (c == '\n')
+            c = ' ';
+        if (c < 0x20 || c == 0x7f || c >= 0x80)
+            continue;
+        if (c == ' ' && (out == 0 || vm->words_text[out - 1] == ' '))
+            continue;
+        vm->words_text[out++] = (char)c;
+    }
+    while (out && vm->words_text[out - 1] == ' ')
+        out--;
+    vm->words_text[out] = 0;
+    return vm->words_text;
+}
