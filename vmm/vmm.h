@@ -22,14 +22,7 @@
 #include <uv.h>
 #include "base/async.h"
 #include "base/error.h"
-
-enum vf_accel { VF_ACCEL_AUTO, VF_ACCEL_KVM, VF_ACCEL_TCG };
-enum vf_machine { VF_MACHINE_MICROVM, VF_MACHINE_Q35 };
-enum vf_channel { VF_CHANNEL_NONE, VF_CHANNEL_VIRTIO_SERIAL, VF_CHANNEL_SERIAL };
-
-extern const char *const vf_accel_names[];   /* "auto", "kvm", "tcg", NULL */
-extern const char *const vf_machine_names[]; /* "microvm", "q35", NULL */
-extern const char *const vf_channel_names[]; /* "none", "virtio-serial", "serial", NULL */
+#include "base/vm_types.h"
 
 /* The accelerator AUTO stands for here: KVM where /dev/kvm opens and /proc/cpuinfo shows vmx or svm
  * (a nested KVM without them can't run Linux), else TCG. */

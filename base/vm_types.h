@@ -1,0 +1,14 @@
+/* Words about a VM that a spec (templates/) and a driver (vmm/) both use, with their names as users
+ * write them. */
+#ifndef VF_BASE_VM_TYPES_H
+#define VF_BASE_VM_TYPES_H
+
+enum vf_accel { VF_ACCEL_AUTO, VF_ACCEL_KVM, VF_ACCEL_TCG };
+enum vf_machine { VF_MACHINE_MICROVM, VF_MACHINE_Q35 };
+enum vf_channel { VF_CHANNEL_NONE, VF_CHANNEL_VIRTIO_SERIAL, VF_CHANNEL_SERIAL };
+
+extern const char *const vf_accel_names[];   /* "auto", "kvm", "tcg", NULL */
+extern const char *const vf_machine_names[]; /* "microvm", "q35", NULL */
+extern const char *const vf_channel_names[]; /* "none", "virtio-serial", "serial", NULL */
+
+#endif
