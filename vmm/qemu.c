@@ -1,0 +1,472 @@
+/* The QEMU driver: life cycle of one QEMU process.
+ *
+ * create: bind the sockets in the VM's directory and connect to QMP (a listening socket takes a
+ * connection before anyone accepts, so nothing is polled for), launch QEMU with the listeners inherited,
+ * wait for its greeting, negotiate, done. start and resume: `cont`. pause: `stop`. save and restore:
+ * qemu_migrate.c. stop: `quit` if graceful, else SIGKILL; then every handle is closed and the front is
+ * told that the VM is gone.
+ *
+ * On the way: the process ends (its exit and last words make the error), QMP breaks (the VM is of no
+ * more use, though it may live: the operation fails, the caller stops it).
+ */
+#include "vmm/qemu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/fd.h"
+
+#define MIN_MAJOR 7
+#define MIN_MINOR 2
+#define CLOSED_GRACE_MS 1000
+
+static void capabilities(const char *version, struct vf_vmm_caps *ret)
+{
+    (void)version; /* the same since the oldest that create accepts */
+    *ret = (struct vf_vmm_caps){
+        .save = true,
+        .shared_memory_save = true,
+        .balloon = true,
+        .console = true,
+        .standby = true,
+        .park_paused = true,
+        .channel_virtio_serial = true,
+        .channel_serial = true,
+        .kvm = true,
+        .tcg = true,
+    };
+}
+
+static int alloc(uv_loop_t *loop, struct vf_vm **ret_vm, struct vf_error *err)
+{
+    (void)loop;
+    struct vf_qemu *q = calloc(1, sizeof(*q));
+    if (!q)
+        return vf_fail(err, VF_NO_MEMORY, "QEMU driver");
+    q->process.pidfd = q->qmp.fd = q->output.fd = q->console.fd = -1;
+    *ret_vm = &q->vm;
+    return 0;
+}
+
+static void free_vm(struct vf_vm *vm)
+{
+    free(vm);
+}
+
+/* ---- the end: all handles closed, then gone */
+
+static void on_handle_closed(struct vf_qemu *q)
+{
+    if (--q->closing == 0)
+        vf_vm_gone(&q->vm);
+}
+
+static void on_process_closed(uv_handle_t *h)
+{
+    struct vf_process *p = h->data;
+    on_handle_closed(p->data);
+}
+
+static void on_qmp_closed(uv_handle_t *h)
+{
+    struct vf_qmp *qmp = h->data;
+    on_handle_closed(qmp->arg);
+}
+
+static void on_tail_closed(uv_handle_t *h)
+{
+    struct vf_qemu *q = h->data;
+    struct vf_qemu_tail *t = h == (uv_handle_t *)&q->output.poll ? &q->output : &q->console;
+    vf_close_fd(&t->fd);
+    t->open = false;
+    on_handle_closed(q);
+}
+
+static void close_tail(struct vf_qemu *q, struct vf_qemu_tail *t)
+{
+    if (t->open) {
+        q->closing++;
+        uv_close((uv_handle_t *)&t->poll, on_tail_closed);
+    } else
+        vf_close_fd(&t->fd);
+}
+
+static void close_handles(struct vf_qemu *q)
+{
+    if (q->close_begun)
+        return;
+    q->close_begun = true;
+    q->closing = 1; /* this function's own share */
+    q->closing += vf_process_close(&q->process, on_process_closed);
+    q->closing += vf_qmp_close(&q->qmp, on_qmp_closed);
+    close_tail(q, &q->output);
+    close_tail(q, &q->console);
+    on_handle_closed(q);
+}
+
+static void on_tail(uv_poll_t *poll, int status, int events);
+
+/* Takes what is there, at most a pipe's worth. */
+static void read_tail(struct vf_qemu *q, struct vf_qemu_tail *t)
+{
+    char buf[4096];
+    ssize_t n = -1;
+    for (int i = 0; i < 16; i++) {
+        n = read(t->fd, buf, sizeof(buf));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        vf_vm_say(&q->vm, buf, (size_t)n);
+    }
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        uv_poll_stop(&t->poll);
+}
+
+static void on_tail(uv_poll_t *poll, int status, int events)
+{
+    struct vf_qemu *q = poll->data;
+    (void)events;
+    if (q->close_begun)
+        return;
+    if (status < 0)
+        uv_poll_stop(poll);
+    else
+        read_tail(q, poll == &q->output.poll ? &q->output : &q->console);
+}
+
+static int open_tail(struct vf_qemu *q, struct vf_qemu_tail *t, struct vf_error *err)
+{
+    if (t->fd < 0)
+        return 0;
+    int r = uv_poll_init(q->vm.loop, &t->poll, t->fd);
+    if (r < 0)
+        return vf_fail_errno(err, r, "watch QEMU's output");
+    t->poll.data = q;
+    t->open = true;
+    r = uv_poll_start(&t->poll, UV_READABLE, on_tail);
+    return r < 0 ? vf_fail_errno(err, r, "watch QEMU's output") : 0;
+}
+
+static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
+{
+    struct vf_qemu *q = p->data;
+    if (q->close_begun)
+        return;
+    /* What it said last is still in the pipe. */
+    if (q->output.open)
+        read_tail(q, &q->output);
+    if (q->console.open)
+        read_tail(q, &q->console);
+    char text[96];
+    vf_exit_text(how, text, sizeof(text));
+    bool stopping = q->vm.stopping;
+    vf_vm_process_exited(&q->vm, text);
+    if (stopping)
+        close_handles(q);
+}
+
+static void stop(struct vf_vm *vm, bool graceful)
+{
+    struct vf_qemu *q = (struct vf_qemu *)vm;
+    if (!q->launched || q->process.exited) {
+        close_handles(q);
+        return;
+    }
+    if (!q->process.polling) { /* create failed between launch and watch */
+        vf_process_kill(&q->process, SIGKILL);
+        waitid(P_PIDFD, (id_t)q->process.pidfd, &(siginfo_t){0}, WEXITED);
+        close_handles(q);
+        return;
+    }
+    if (graceful && vf_qmp_execute(&q->qmp, "quit", NULL, -1, NULL, NULL, NULL) == 0)
+        return; /* the front's grace timer comes back with graceful = false */
+    vf_process_kill(&q->process, SIGKILL);
+}
+
+/* ---- QMP */
+
+static void on_negotiated(void *arg, const struct vf_json *ret, const struct vf_error *err)
+{
+    struct vf_qemu *q = arg;
+    (void)ret;
+    if (!err)
+        q->vm.info.connect_us = vf_now_us() - q->launched_us;
+    vf_vm_op_done(&q->vm, err);
+}
+
+static void op_failed(struct vf_qemu *q, int r, const struct vf_error *err)
+{
+    if (r < 0)
+        vf_vm_op_done(&q->vm, err);
+}
+
+static void on_greeting(void *arg, const char *version)
+{
+    struct vf_qemu *q = arg;
+    struct vf_error e;
+    int major = 0, minor = 0;
+    snprintf(q->vm.info.version, sizeof(q->vm.info.version), "%s", version);
+    if (sscanf(version, "%d.%d", &major, &minor) != 2 || major < MIN_MAJOR ||
+        (major == MIN_MAJOR && minor < MIN_MINOR)) {
+        vf_fail(&e, VF_UNSUPPORTED, "QEMU %s is too old: at least %d.%d is needed", version,
+                MIN_MAJOR, MIN_MINOR);
+        vf_hint(&e, "install a newer qemu-system-x86, or give the path of one");
+        vf_vm_op_done(&q->vm, &e);
+        return;
+    }
+    int r = vf_qmp_execute(&q->qmp, "qmp_capabilities", NULL, -1, NULL, NULL, &e);
+    if (r == 0)
+        r = vf_qmp_execute(&q->qmp, "migrate-set-capabilities",
+                           "{\"capabilities\":[{\"capability\":\"events\",\"state\":true},"
+                           "{\"capability\":\"x-ignore-shared\",\"state\":true}]}",
+                           -1, on_negotiated, q, &e);
+    op_failed(q, r, &e);
+}
+
+static void on_unexpected_stop(void *arg, const struct vf_json *ret, const struct vf_error *err)
+{
+    struct vf_qemu *q = arg;
+    const char *status = err ? "unknown" : vf_json_str(vf_json_get(ret, "status"), "unknown");
+    char detail[128];
+    if (strcmp(status, "paused") == 0 || strcmp(status, "running") == 0 ||
+        strcmp(status, "shutdown") == 0)
+        return;
+    snprintf(detail, sizeof(detail), "the VM stopped: %.64s%s", status,
+             strcmp(status, "internal-error") == 0 && q->vm.info.accel == VF_ACCEL_KVM
+                 ? " (this host's KVM can't run this guest)"
+                 : "");
+    vf_vm_emit(&q->vm, VF_VM_EVENT_FAILED, detail);
+}
+
+static void on_event(void *arg, const char *name, const struct vf_json *data)
+{
+    struct vf_qemu *q = arg;
+    struct vf_vm *vm = &q->vm;
+    if (strcmp(name, "MIGRATION") == 0)
+        vf_qemu_on_migration(q, vf_json_str(vf_json_get(data, "status"), ""));
+    else if (strcmp(name, "STOP") == 0) {
+        if (vm->op == VF_VM_OP_PAUSE)
+            vf_vm_emit(vm, VF_VM_EVENT_PAUSED, NULL);
+        else if (vm->info.state == VF_VM_RUNNING)
+            vf_qmp_execute(&q->qmp, "query-status", NULL, -1, on_unexpected_stop, q, NULL);
+    } else if (strcmp(name, "RESUME") == 0)
+        vf_vm_emit(vm, VF_VM_EVENT_RESUMED, NULL);
+    else if (strcmp(name, "SHUTDOWN") == 0) {
+        if (vf_json_bool(vf_json_get(data, "guest"), false))
+            vf_vm_emit(vm, VF_VM_EVENT_GUEST_SHUTDOWN,
+                       vf_json_str(vf_json_get(data, "reason"), ""));
+    } else if (strcmp(name, "GUEST_PANICKED") == 0)
+        vf_vm_emit(vm, VF_VM_EVENT_GUEST_PANICKED,
+                   vf_json_str(vf_json_get(data, "action"), ""));
+}
+
+static void on_silence(uv_timer_t *t)
+{
+    struct vf_vm *vm = t->data;
+    if (!vm->exited)
+        vf_vm_emit(vm, VF_VM_EVENT_FAILED, "QEMU closed its QMP connection, but lives");
+}
+
+static void on_broken(void *arg, const struct vf_error *err)
+{
+    struct vf_qemu *q = arg;
+    if (err->code != VF_VMM_DIED) {
+        vf_vm_op_done(&q->vm, err);
+        vf_vm_emit(&q->vm, VF_VM_EVENT_FAILED, err->msg);
+        return;
+    }
+    /* A closed connection is mostly a process about to be reaped, and that tells more. For a VMM that
+     * closes and lives there is the deadline of the operation under way, or else this one. */
+    if (q->vm.op == VF_VM_OP_NONE)
+        vf_timer_at(&q->vm.timer, vf_deadline_after_ms(CLOSED_GRACE_MS), on_silence);
+}
+
+static const struct vf_qmp_callbacks qmp_callbacks = {on_greeting, on_event, on_broken};
+
+/* ---- create */
+
+/* Everything that needs undoing by hand until the handles own it. */
+struct pieces {
+    int qmp_listen, agent_listen, console_listen;
+    int qmp, console, output_read, output_write;
+};
+
+static void close_pieces(struct pieces *p)
+{
+    vf_close_fd(&p->qmp_listen);
+    vf_close_fd(&p->agent_listen);
+    vf_close_fd(&p->console_listen);
+    vf_close_fd(&p->qmp);
+    vf_close_fd(&p->console);
+    vf_close_fd(&p->output_read);
+    vf_close_fd(&p->output_write);
+}
+
+static int make_pieces(const struct vf_vm_config *c, struct pieces *p, struct vf_error *err)
+{
+    int r = vf_unix_listen(c->dirfd, "qmp.sock", 1, &p->qmp_listen, err);
+    if (r < 0)
+        return r;
+    if ((r = vf_unix_connect(c->dirfd, "qmp.sock", &p->qmp, err)) < 0)
+        return r;
+    if (c->channel != VF_CHANNEL_NONE &&
+        (r = vf_unix_listen(c->dirfd, "agent.sock", 4, &p->agent_listen, err)) < 0)
+        return r;
+    if (c->console) {
+        if ((r = vf_unix_listen(c->dirfd, "console.sock", 4, &p->console_listen, err)) < 0)
+            return r;
+        if ((r = vf_unix_connect(c->dirfd, "console.sock", &p->console, err)) < 0)
+            return r;
+    }
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+        return vf_fail_errno(err, errno, "pipe");
+    p->output_read = fds[0];
+    p->output_write = fds[1];
+    return 0;
+}
+
+static int launch(struct vf_qemu *q, const struct vf_vm_config *c, struct pieces *p,
+                  struct vf_error *err)
+{
+    struct vf_qemu_fds fds = {p->qmp_listen, p->agent_listen, p->console_listen, c->memory_fd};
+    struct vf_qemu_args args;
+    int r = vf_qemu_args_build(&args, c, q->vm.info.accel, &fds, err);
+    if (r < 0)
+        return r;
+    struct vf_launch l = {
+        .binary = c->binary,
+        .argv = args.argv,
+        .fds = args.fds,
+        .n_fds = args.n_fds,
+        .output = p->output_write,
+        .die_with_parent = c->die_with_parent,
+    };
+    q->launched_us = vf_now_us();
+    r = vf_process_launch(&l, &q->process, err);
+    vf_qemu_args_free(&args);
+    if (r < 0)
+        return r;
+    q->launched = true;
+    q->vm.info.pid = q->process.pid;
+    q->vm.info.process_us = vf_now_us() - q->launched_us;
+    return 0;
+}
+
+static int open_handles(struct vf_qemu *q, struct pieces *p, struct vf_error *err)
+{
+    int r = vf_process_watch(&q->process, q->vm.loop, on_exit_process, q, err);
+    if (r < 0)
+        return r;
+    q->output.fd = vf_steal_fd(&p->output_read);
+    q->console.fd = vf_steal_fd(&p->console);
+    if ((r = open_tail(q, &q->output, err)) < 0 || (r = open_tail(q, &q->console, err)) < 0)
+        return r;
+    return vf_qmp_open(&q->qmp, q->vm.loop, vf_steal_fd(&p->qmp), &qmp_callbacks, q, err);
+}
+
+static int create(struct vf_vm *vm, const struct vf_vm_config *c, struct vf_error *err)
+{
+    struct vf_qemu *q = (struct vf_qemu *)vm;
+    struct pieces p = {-1, -1, -1, -1, -1, -1, -1};
+    if (!c->binary || c->binary[0] != '/')
+        return vf_fail(err, VF_INVALID_ARGUMENT, "binary: an absolute path is needed");
+    q->balloon = c->balloon;
+    int r = make_pieces(c, &p, err);
+    if (r == 0)
+        r = launch(q, c, &p, err);
+    if (r == 0)
+        r = open_handles(q, &p, err);
+    close_pieces(&p);
+    return r;
+}
+
+/* ---- start, pause, resume, balloon, info */
+
+static void on_plain_reply(void *arg, const struct vf_json *ret, const struct vf_error *err)
+{
+    struct vf_qemu *q = arg;
+    (void)ret;
+    vf_vm_op_done(&q->vm, err);
+}
+
+static int run(struct vf_vm *vm, struct vf_error *err)
+{
+    struct vf_qemu *q = (struct vf_qemu *)vm;
+    return vf_qmp_execute(&q->qmp, "cont", NULL, -1, on_plain_reply, q, err);
+}
+
+static int pause_vm(struct vf_vm *vm, struct vf_error *err)
+{
+    struct vf_qemu *q = (struct vf_qemu *)vm;
+    return vf_qmp_execute(&q->qmp, "stop", NULL, -1, on_plain_reply, q, err);
+}
+
+static int balloon(struct vf_vm *vm, uint64_t target, struct vf_error *err)
+{
+    struct vf_qemu *q = (struct vf_qemu *)vm;
+    char args[64];
+    if (!q->balloon)
+        return vf_fail(err, VF_UNSUPPORTED, "this VM has no balloon device");
+    snprintf(args, sizeof(args), "{\"value\":%llu}", (unsigned long long)target);
+    return vf_qmp_execute(&q->qmp, "balloon", args, -1, on_plain_reply, q, err);
+}
+
+static void on_balloon_info(void *arg, const struct vf_json *ret, const struct vf_error *err)
+{
+    struct vf_qemu *q = arg;
+    /* The device answers only once the guest has its driver up: no figure is no error. */
+    int64_t actual = err ? 0 : vf_json_int(vf_json_get(ret, "actual"), 0);
+    q->vm.info.balloon_actual = actual > 0 ? (uint64_t)actual : 0;
+    vf_vm_op_done(&q->vm, NULL);
+}
+
+static void on_status(void *arg, const struct vf_json *ret, const struct vf_error *err)
+{
+    struct vf_qemu *q = arg;
+    struct vf_error e;
+    if (err) {
+        vf_vm_op_done(&q->vm, err);
+        return;
+    }
+    const char *status = vf_json_str(vf_json_get(ret, "status"), "");
+    if (strcmp(status, "internal-error") == 0 || strcmp(status, "io-error") == 0 ||
+        strcmp(status, "guest-panicked") == 0) {
+        vf_fail(&e, VF_VMM_FAILED, "QEMU's run state is %s", status);
+        vf_vm_op_done(&q->vm, &e);
+        return;
+    }
+    if (!q->balloon)
+        vf_vm_op_done(&q->vm, NULL);
+    else
+        op_failed(q, vf_qmp_execute(&q->qmp, "query-balloon", NULL, -1, on_balloon_info, q, &e), &e);
+}
+
+static int info(struct vf_vm *vm, struct vf_error *err)
+{
+    struct vf_qemu *q = (struct vf_qemu *)vm;
+    return vf_qmp_execute(&q->qmp, "query-status", NULL, -1, on_status, q, err);
+}
+
+const struct vf_vmm_ops vf_qemu_ops = {
+    .name = "qemu",
+    .capabilities = capabilities,
+    .alloc = alloc,
+    .create = create,
+    .start = run,
+    .pause = pause_vm,
+    .save = vf_qemu_save,
+    .restore = vf_qemu_restore,
+    .resume = run,
+    .balloon = balloon,
+    .info = info,
+    .stop = stop,
+    .free = free_vm,
+};
