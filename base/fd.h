@@ -36,19 +36,23 @@ static inline char *vf_steal_str(char **s)
     return v;
 }
 
-/* open(2) of a directory, O_CLOEXEC; with make != 0 creates it and its parents (mode). */
+/* open(2) of a directory for reading, O_CLOEXEC; with make != 0 creates it and its parents (mode). */
 int vf_open_dir(const char *path, int make, mode_t mode, int *ret_fd, struct vf_error *err);
 /* Writes all bytes; short writes and EINTR handled. what: for the message. */
 int vf_write_all(int fd, const void *data, size_t len, const char *what, struct vf_error *err);
 /* Replaces dirfd/name by data: temporary file in the same directory, fsync, rename, fsync of the
- * directory. On failure the old file stays and the temporary one is gone. */
+ * directory. On failure the old file stays and the temporary one is gone; only when that last fsync
+ * fails is the new one in place and reported all the same. A crash can leave the temporary file: its
+ * name begins with VF_TMP_PREFIX. The mode is exact, whatever the umask. */
+#define VF_TMP_PREFIX ".vf-tmp-"
 int vf_write_file(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
                   struct vf_error *err);
 /* Reads a whole regular file of at most max bytes; NUL-terminates (not counted in *ret_len). Refuses
  * symlinks, non-regular files and longer ones. Caller frees *ret_data. */
 int vf_read_file(int dirfd, const char *name, size_t max, char **ret_data, size_t *ret_len,
                  struct vf_error *err);
-/* Removes dirfd/name and all below it; never follows symlinks; a missing one is success. */
+/* Removes dirfd/name and all below it; never follows symlinks nor enters another file system; a
+ * missing one is success. Refuses a name that ends in ".", ".." or a slash. */
 int vf_remove_tree(int dirfd, const char *name, struct vf_error *err);
 /* Opens path for reading and checks that it is a regular, non-empty file; errors name field, the
  * path and what it is instead (a directory, missing, unreadable, a symlink loop). */
@@ -56,9 +60,11 @@ int vf_open_regular(const char *path, const char *field, int *ret_fd, struct vf_
 
 /* A unix socket bound to dirfd/name (mode 0600), listening. The path is reached through
  * /proc/self/fd, so the length of the directory's own path does not matter (sun_path holds 108
- * bytes). Replaces nothing: an existing name is -EADDRINUSE. */
+ * bytes). Replaces nothing: an existing name is -EADDRINUSE. Non-blocking. Like vf_unix_connect it
+ * returns the system call's own errno, not that of err's code. */
 int vf_unix_listen(int dirfd, const char *name, int backlog, int *ret_fd, struct vf_error *err);
-/* Starts a non-blocking connect to dirfd/name, likewise. A unix socket connects at once or fails. */
+/* Starts a non-blocking connect to dirfd/name, likewise. A unix socket connects at once or fails:
+ * -ENOENT, -ECONNREFUSED (nobody listens), -EAGAIN (the backlog is full). */
 int vf_unix_connect(int dirfd, const char *name, int *ret_fd, struct vf_error *err);
 
 #endif
