@@ -19,7 +19,8 @@ enum vf_json_type {
     VF_JSON_BOOL,         /* bool */
     VF_JSON_INT,          /* int64_t, min..max */
     VF_JSON_STRING,       /* char * (malloc'd), length min..max bytes (max 0: 4096) */
-    VF_JSON_ENUM,         /* int: index in choices, a NULL-ended array of names */
+    VF_JSON_ENUM,         /* int: index in choices, a NULL-ended array of names; those before min
+                             are neither accepted nor offered */
     VF_JSON_OBJECT,       /* a struct in place at offset, decoded by fields */
     VF_JSON_STRING_ARRAY, /* struct vf_strv, min..max items (max 0: 256) of at most 4096 bytes */
     VF_JSON_OBJECT_ARRAY, /* struct vf_json_array; items of item_size decoded by fields */
@@ -45,7 +46,8 @@ struct vf_json_field {
     const struct vf_json_field *fields; /* OBJECT, OBJECT_ARRAY; ends with name == NULL */
     size_t item_size;
     const char *help;    /* one sentence, goes into the JSON Schema */
-    size_t present;      /* offset of a bool that is set if the key was there, or 0 for none */
+    size_t present; /* offset of a bool that is set if the key was there, or 0 for none; the
+                       encoder leaves the field out if that bool is false */
 };
 
 /* Decodes text into dst, which the caller filled with defaults (strings malloc'd or NULL). where:

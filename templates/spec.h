@@ -1,0 +1,92 @@
+/* A spec: what the user writes about a template, one JSON object. templates/spec.schema.json
+ * describes it; both come from the table vf_spec_fields.
+ *
+ * vf_spec_load: read -> decode strictly -> make paths absolute (relative ones are seen from the
+ * spec's own directory) -> check what a table can't say -> check the files and the host's memory.
+ * Every refusal names the field: "web.json: boot.kernel: /x/y: is a directory".
+ */
+#ifndef VF_TEMPLATES_SPEC_H
+#define VF_TEMPLATES_SPEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "base/json.h"
+#include "base/vm_types.h"
+
+#define VF_SPEC_MAX_TEXT (256 * 1024)
+#define VF_SPEC_NAME_MAX 48
+#define VF_SPEC_CMDLINE_MAX 2048
+
+enum vf_spec_vmm { VF_SPEC_VMM_QEMU, VF_SPEC_VMM_NULL };
+enum vf_image_format { VF_IMAGE_RAW, VF_IMAGE_QCOW2 };
+enum vf_park { VF_PARK_PAUSED, VF_PARK_RUNNING };
+
+extern const char *const vf_spec_vmm_names[]; /* "qemu", "null", NULL: as vf_vmm_find knows them */
+extern const char *const vf_image_format_names[]; /* "raw", "qcow2", NULL */
+extern const char *const vf_park_names[];         /* "paused", "running", NULL */
+
+struct vf_spec {
+    char *name;    /* ^[a-z0-9][a-z0-9-]{0,47}$ */
+    int vmm;       /* enum vf_spec_vmm */
+    int machine;   /* enum vf_machine */
+    int accel;     /* enum vf_accel */
+    int64_t vcpus; /* 1..64 */
+    struct {
+        int64_t size_mib; /* 16..1048576 */
+    } memory;
+    struct {
+        char *kernel, *initrd; /* absolute once loaded; NULL: none */
+        bool has_root;
+        struct {
+            char *image;
+            int format; /* enum vf_image_format */
+        } root;         /* valid if has_root */
+        char *cmdline;  /* NULL: none */
+    } boot;
+    struct {
+        bool enabled;
+    } network;
+    struct {
+        int channel; /* enum vf_channel; never VF_CHANNEL_NONE */
+        int64_t ready_timeout_ms;
+    } agent;
+    struct {
+        struct vf_json_array commands; /* of struct vf_strv: one argv each, run in order */
+        int64_t timeout_ms;            /* of each command */
+    } warmup;
+    bool balloon;
+    int park; /* enum vf_park */
+};
+
+/* The decoding table of struct vf_spec, for those who embed a spec. */
+extern const struct vf_json_field vf_spec_fields[];
+
+/* Fills in the defaults; no name, no files. */
+void vf_spec_init(struct vf_spec *ret_spec);
+/* Decodes text, makes paths absolute as seen from base_dir (absolute; NULL: relative paths are
+ * refused) and checks all that can be checked without looking at files. where: for messages, or
+ * NULL. Unlike a table's users, the caller need not have filled in defaults. */
+int vf_spec_parse(const char *text, size_t len, const char *base_dir, const char *where,
+                  struct vf_spec *ret_spec, struct vf_error *err);
+/* That the files are there, regular and readable, and that the host has the memory. Blocking. */
+int vf_spec_check_host(const struct vf_spec *spec, struct vf_error *err);
+/* Both, from a file. Blocking. */
+int vf_spec_load(const char *path, struct vf_spec *ret_spec, struct vf_error *err);
+
+int vf_spec_copy(const struct vf_spec *spec, struct vf_spec *ret_spec, struct vf_error *err);
+/* True if both would make the same template. */
+bool vf_spec_equal(const struct vf_spec *a, const struct vf_spec *b);
+/* As JSON, with all defaults spelled out; malloc'd, NULL without memory. */
+char *vf_spec_encode(const struct vf_spec *spec);
+/* Frees the members and zeroes them; NULL and a zeroed spec are fine. */
+void vf_spec_free(struct vf_spec *spec);
+
+uint64_t vf_spec_memory_bytes(const struct vf_spec *spec);
+/* The i-th warm-up command's argv, NULL-ended; NULL past the end. */
+char *const *vf_spec_warmup(const struct vf_spec *spec, size_t i);
+bool vf_template_name_ok(const char *name);
+/* The JSON Schema; malloc'd, NULL without memory. */
+char *vf_spec_schema(void);
+
+#endif
