@@ -1,5 +1,5 @@
 /* JSON at the edge: text -> structs by tables, structs -> text by a writer. cJSON goes no further
- * than base/json.c.
+ * than base/json_*.c.
  *
  * Decoding is strict: an unknown key is refused with the nearest known one, a duplicate key, a
  * wrong type, a value out of its limits, trailing text, NUL or invalid UTF-8 in a string,
@@ -58,13 +58,13 @@ int vf_json_decode(const char *text, size_t len, size_t max_len,
                    struct vf_error *err);
 /* Frees every string and array in dst that the table names, and zeroes those members. */
 void vf_json_free(const struct vf_json_field *fields, void *dst);
-/* dst as a JSON object, two-space indented, all fields in table order (strings NULL are left out).
- * Returns malloc'd text, NULL without memory. Round-trips through vf_json_decode. */
+/* dst as a JSON object, two-space indented, with a newline at its end, all fields in table order.
+ * Left out: strings that are NULL, and fields whose `present` says that they were not given. Returns malloc'd text, NULL without memory. Round-trips through vf_json_decode. */
 char *vf_json_encode(const struct vf_json_field *fields, const void *src);
 /* The table as a JSON Schema (draft 2020-12) object; malloc'd. title, id: may be NULL. */
 char *vf_json_schema(const struct vf_json_field *fields, const char *title, const char *id);
 
-/* The nearest of names (NULL-ended, stride bytes apart) to word, or NULL if none is near. Used for
+/* The nearest of names (NULL-ended) to word, or NULL if none is near. Used for
  * "unknown key …, did you mean …" here and in commands. */
 const char *vf_nearest(const char *word, const char *const *names);
 

@@ -34,10 +34,11 @@ static void add(struct vf_json_writer *w, const char *text, size_t len)
     w->len += len;
 }
 
-/* How c is written within a string if not as itself, else NULL. */
-static const char *escape(unsigned char c, char buf[8])
+/* How the character cp is written within a string if not as itself, else NULL. What JSON leaves to
+ * taste is escaped too if it could upset a terminal or reorder what a person reads. */
+static const char *escape(uint32_t cp, char buf[8])
 {
-    switch (c) {
+    switch (cp) {
     case '"':
         return "\\\"";
     case '\\':
@@ -49,9 +50,9 @@ static const char *escape(unsigned char c, char buf[8])
     case '\t':
         return "\\t";
     default:
-        if (c >= 0x20 && c != 0x7f)
+        if (!vf_utf8_is_control(cp))
             return NULL;
-        snprintf(buf, 8, "\\u%04x", c);
+        snprintf(buf, 8, "\\u%04x", cp & 0xffff); /* all of them are below U+10000 */
         return buf;
     }
 }
@@ -63,15 +64,17 @@ static void add_string(struct vf_json_writer *w, const char *s)
     add(w, "\"", 1);
     while (i < len) {
         char buf[8];
-        size_t n = vf_utf8_next(s + i, len - i, NULL);
-        const char *as = n == 0 ? "\xef\xbf\xbd" /* U+FFFD */ : escape((unsigned char)s[i], buf);
+        uint32_t cp = 0;
+        size_t n = vf_utf8_next(s + i, len - i, &cp);
+        const char *as = n == 0 ? "\xef\xbf\xbd" /* U+FFFD */ : escape(cp, buf);
 
+        n = n == 0 ? 1 : n;
         if (as != NULL) {
             add(w, s + start, i - start);
             add(w, as, strlen(as));
-            start = i + 1;
+            start = i + n;
         }
-        i += n == 0 ? 1 : n;
+        i += n;
     }
     add(w, s + start, len - start);
     add(w, "\"", 1);
