@@ -164,8 +164,7 @@ void vf_vm_process_exited(struct vf_vm *vm, const char *how)
 
 /* ---- an operation's start */
 
-static int submit(struct vf_vm *vm, enum vf_vm_op op, int64_t timeout_ms, vf_done_cb done,
-                  void *arg, struct vf_error *err)
+static int check_state(const struct vf_vm *vm, enum vf_vm_op op, struct vf_error *err)
 {
     if (vm->op != VF_VM_OP_NONE)
         return vf_fail(err, VF_CONFLICT, "%s: %s is under way", op_table[op].name,
@@ -173,6 +172,18 @@ static int submit(struct vf_vm *vm, enum vf_vm_op op, int64_t timeout_ms, vf_don
     if (!(op_table[op].from & 1u << vm->info.state))
         return vf_fail(err, VF_CONFLICT, "%s: not allowed while the VM is %s", op_table[op].name,
                        vf_vm_state_name(vm->info.state));
+    if ((op == VF_VM_OP_START && vm->incoming) || (op == VF_VM_OP_RESTORE && !vm->incoming))
+        return vf_fail(err, VF_CONFLICT, "%s: the VM was created to be %s", op_table[op].name,
+                       vm->incoming ? "restored" : "started");
+    return 0;
+}
+
+static int submit(struct vf_vm *vm, enum vf_vm_op op, int64_t timeout_ms, vf_done_cb done,
+                  void *arg, struct vf_error *err)
+{
+    int r = check_state(vm, op, err);
+    if (r < 0)
+        return r;
     if (timeout_ms <= 0)
         timeout_ms = op_table[op].timeout_ms;
     vm->op = op;
@@ -238,7 +249,9 @@ int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb do
 {
     struct vf_vmm_caps caps;
     vm->ops->capabilities(NULL, &caps);
-    int r = check_config(cfg, &caps, vm->ops->name, err);
+    int r = check_state(vm, VF_VM_OP_CREATE, err);
+    if (r == 0)
+        r = check_config(cfg, &caps, vm->ops->name, err);
     if (r < 0)
         return r;
     if (!vm->timer_open) {
@@ -266,8 +279,6 @@ int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb do
 
 int vf_vm_start(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg, struct vf_error *err)
 {
-    if (vm->incoming)
-        return vf_fail(err, VF_CONFLICT, "start: the VM was created to be restored");
     int r = submit(vm, VF_VM_OP_START, timeout_ms, done, arg, err);
     if (r == 0 && (r = vm->ops->start(vm, err)) < 0)
         return refused(vm, r, err);
@@ -294,8 +305,6 @@ int vf_vm_save(struct vf_vm *vm, int dirfd, int64_t timeout_ms, vf_done_cb done,
 int vf_vm_restore(struct vf_vm *vm, int dirfd, int64_t timeout_ms, vf_done_cb done, void *arg,
                   struct vf_error *err)
 {
-    if (!vm->incoming)
-        return vf_fail(err, VF_CONFLICT, "restore: the VM was created to be started");
     int r = submit(vm, VF_VM_OP_RESTORE, timeout_ms, done, arg, err);
     if (r == 0 && (r = vm->ops->restore(vm, dirfd, err)) < 0)
         return refused(vm, r, err);
@@ -314,10 +323,13 @@ int vf_vm_resume(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *ar
 int vf_vm_balloon(struct vf_vm *vm, uint64_t target, int64_t timeout_ms, vf_done_cb done, void *arg,
                   struct vf_error *err)
 {
+    int r = check_state(vm, VF_VM_OP_BALLOON, err);
+    if (r < 0)
+        return r;
     if (target == 0 || target > vm->info.memory_size)
         return vf_fail(err, VF_INVALID_ARGUMENT, "balloon: target: 1 to %llu bytes (is %llu)",
                        (unsigned long long)vm->info.memory_size, (unsigned long long)target);
-    int r = submit(vm, VF_VM_OP_BALLOON, timeout_ms, done, arg, err);
+    r = submit(vm, VF_VM_OP_BALLOON, timeout_ms, done, arg, err);
     if (r == 0 && (r = vm->ops->balloon(vm, target, err)) < 0)
         return refused(vm, r, err);
     return r;
