@@ -141,19 +141,20 @@ static void list_choices(const char *const *choices, char *buf, size_t size)
 
 static int decode_enum(struct decoder *d, const struct vf_json_field *f, const cJSON *j, int *ret)
 {
+    const char *const *allowed = f->choices + f->min;
     char list[400];
     const char *near;
 
-    list_choices(f->choices, list, sizeof(list));
+    list_choices(allowed, list, sizeof(list));
     if (!cJSON_IsString(j))
         return FAIL(d, "must be %s (is %s)", list, kind(j));
-    for (int i = 0; f->choices[i] != NULL; i++) {
-        if (strcmp(f->choices[i], j->valuestring) == 0) {
-            *ret = i;
+    for (int i = 0; allowed[i] != NULL; i++) {
+        if (strcmp(allowed[i], j->valuestring) == 0) {
+            *ret = (int)f->min + i;
             return 0;
         }
     }
-    near = vf_nearest(j->valuestring, f->choices);
+    near = vf_nearest(j->valuestring, allowed);
     if (near != NULL)
         return FAIL(d, "must be %s (is \"%.64s\"), did you mean \"%s\"?", list, j->valuestring,
                     near);

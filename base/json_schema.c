@@ -39,7 +39,7 @@ static void write_type(struct vf_json_writer *w, const struct vf_json_field *f)
         break;
     case VF_JSON_ENUM:
         vf_jw_begin(w, "enum", '[');
-        for (int i = 0; f->choices[i] != NULL; i++)
+        for (int64_t i = f->min; f->choices[i] != NULL; i++)
             vf_jw_string(w, NULL, f->choices[i]);
         vf_jw_end(w, ']');
         break;
