@@ -69,6 +69,8 @@ void vf_spec_init(struct vf_spec *ret_spec);
  * NULL. Unlike a table's users, the caller need not have filled in defaults. */
 int vf_spec_parse(const char *text, size_t len, const char *base_dir, const char *where,
                   struct vf_spec *ret_spec, struct vf_error *err);
+/* All that can be checked about a decoded spec without looking at files. */
+int vf_spec_check(const struct vf_spec *spec, struct vf_error *err);
 /* That the files are there, regular and readable, and that the host has the memory. Blocking. */
 int vf_spec_check_host(const struct vf_spec *spec, struct vf_error *err);
 /* Both, from a file. Blocking. */
