@@ -51,7 +51,7 @@ int vf_write_file(int dirfd, const char *name, const void *data, size_t len, mod
  * symlinks, non-regular files and longer ones. Caller frees *ret_data. */
 int vf_read_file(int dirfd, const char *name, size_t max, char **ret_data, size_t *ret_len,
                  struct vf_error *err);
-/* Removes dirfd/name and all below it; never follows symlinks nor enters another file system; a
+/* Removes dirfd/name and all below it; never follows symlinks nor enters what is mounted there; a
  * missing one is success. Refuses a name that ends in ".", ".." or a slash. */
 int vf_remove_tree(int dirfd, const char *name, struct vf_error *err);
 /* Opens path for reading and checks that it is a regular, non-empty file; errors name field, the

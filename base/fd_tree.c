@@ -2,8 +2,8 @@
  *
  * Depth first, by descriptors: each directory is opened without following a symlink and emptied
  * through that descriptor, so that nobody who swaps a directory for a symlink meanwhile can lead us
- * elsewhere. A directory on another file system (something is mounted there) ends it with an error,
- * before anything of that file system is gone.
+ * elsewhere. A directory on which something is mounted ends it with an error, before anything of
+ * what is mounted there is gone.
  */
 #include "base/fd.h"
 
@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* One descriptor and one stack frame a level. */
@@ -54,12 +55,26 @@ static int remove_dir(int parent, const char *name, DIR *d, dev_t dev, int depth
     return vf_fail(err, VF_CONFLICT, "somebody keeps adding files to it");
 }
 
-/* dev: the file system to stay on, 0 for the first call, which finds it out. */
+/* Whether something is mounted on fd, a directory; where the kernel (before 5.8) does not say, whether
+ * it lies on another file system than its parent. */
+static int is_mounted_on(int fd, dev_t parent_dev, int depth, dev_t *ret_dev)
+{
+    struct statx st;
+
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) != 0)
+        return -errno;
+    *ret_dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+    if (st.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT)
+        return (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+    return depth > 0 && *ret_dev != parent_dev;
+}
+
+/* dev: the file system of dirfd; not used at depth 0. */
 static int remove_entry(int dirfd, const char *name, dev_t dev, int depth, struct vf_error *err)
 {
-    struct stat st;
+    dev_t own_dev = 0;
     DIR *d;
-    int fd, r;
+    int fd, r, mounted;
 
     if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
         return 0;
@@ -72,18 +87,19 @@ static int remove_entry(int dirfd, const char *name, dev_t dev, int depth, struc
         /* ENOTDIR: the EPERM above was about a file (immutable, or in a sticky directory). */
         return vf_fail_errno(err, errno == ENOTDIR ? EPERM : errno, "%s: remove", name);
     }
+    mounted = is_mounted_on(fd, dev, depth, &own_dev);
     d = fdopendir(fd);
     if (d == NULL) {
         r = vf_fail_errno(err, errno, "open the directory");
         vf_close_fd(&fd);
-    } else if (fstat(fd, &st) != 0) {
-        r = vf_fail_errno(err, errno, "stat");
-    } else if (depth > 0 && st.st_dev != dev) {
+    } else if (mounted < 0) {
+        r = vf_fail_errno(err, mounted, "stat");
+    } else if (mounted) {
         r = vf_fail(err, VF_CONFLICT, "another file system is mounted there");
     } else if (depth >= MAX_DEPTH) {
         r = vf_fail(err, VF_INVALID_ARGUMENT, "more than %d directories deep", MAX_DEPTH);
     } else {
-        r = remove_dir(dirfd, name, d, st.st_dev, depth + 1, err);
+        r = remove_dir(dirfd, name, d, own_dev, depth + 1, err);
     }
     if (d != NULL)
         closedir(d);
