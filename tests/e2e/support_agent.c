@@ -1,0 +1,224 @@
+/* A client of the agent protocol for tests: asks, and waits for the answer with a deadline.
+ *
+ * While it waits it turns the test's loop, in poll(2) together with the loop's own descriptor: the null
+ * driver's agent runs there.
+ */
+#include "tests/e2e/support.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/hash.h"
+
+struct sup_agent *sup_agent_open(struct sup_vm *v)
+{
+    struct vf_error e;
+    struct sup_agent *a = calloc(1, sizeof(*a));
+    cr_assert(a);
+    a->s = v->s;
+    cr_assert_eq(vf_unix_connect(v->dirfd, "agent.sock", &a->fd, &e), 0, "%s", e.msg);
+    vf_wire_reset(&a->reader);
+    return a;
+}
+
+void sup_agent_close(struct sup_agent *a)
+{
+    vf_close_fd(&a->fd);
+    sup_turns(a->s, 2); /* the other end may live on this loop */
+    free(a);
+}
+
+/* Turns the loop, then waits for it or for fd. */
+static int wait_fd(struct sup_agent *a, short events, int64_t deadline_us)
+{
+    uv_run(&a->s->loop, UV_RUN_NOWAIT);
+    int left = vf_deadline_left_ms(deadline_us);
+    if (left == 0)
+        return -ETIMEDOUT;
+    int loop_ms = uv_backend_timeout(&a->s->loop);
+    if (loop_ms >= 0 && (left < 0 || loop_ms < left))
+        left = loop_ms;
+    struct pollfd p[2] = {{.fd = a->fd, .events = events},
+                          {.fd = uv_backend_fd(&a->s->loop), .events = POLLIN}};
+    poll(p, 2, left);
+    return 0;
+}
+
+void sup_agent_start(struct sup_agent *a, uint8_t type)
+{
+    vf_wire_start(&a->w, type, ++a->id);
+}
+
+static int send_bytes(struct sup_agent *a, const uint8_t *p, size_t len, int64_t deadline_us)
+{
+    while (len > 0) {
+        ssize_t n = send(a->fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n > 0) {
+            p += n;
+            len -= (size_t)n;
+            continue;
+        }
+        if (errno != EAGAIN && errno != EINTR)
+            return -EPIPE;
+        int r = wait_fd(a, POLLOUT, deadline_us);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int send_frame(struct sup_agent *a, int64_t deadline_us)
+{
+    uint8_t frame[VF_WIRE_MAX_FRAME];
+    size_t len = vf_wire_end(&a->w, frame);
+    cr_assert(len > 0);
+    return send_bytes(a, frame, len, deadline_us);
+}
+
+int sup_agent_send(struct sup_agent *a, int64_t timeout_ms)
+{
+    return send_frame(a, vf_deadline_after_ms(timeout_ms));
+}
+
+static int receive(struct sup_agent *a, int64_t deadline_us)
+{
+    for (;;) {
+        while (a->in_pos < a->in_len) {
+            a->in_pos +=
+                vf_wire_feed(&a->reader, a->in + a->in_pos, a->in_len - a->in_pos, &a->frame);
+            if (a->frame.type)
+                return 0;
+        }
+        ssize_t n = recv(a->fd, a->in, sizeof(a->in), MSG_DONTWAIT);
+        if (n > 0) {
+            a->in_pos = 0;
+            a->in_len = (size_t)n;
+            continue;
+        }
+        if (n == 0 || (errno != EAGAIN && errno != EINTR))
+            return -EPIPE;
+        int r = wait_fd(a, POLLIN, deadline_us);
+        if (r < 0)
+            return r;
+    }
+}
+
+int sup_agent_receive(struct sup_agent *a, int64_t timeout_ms)
+{
+    return receive(a, vf_deadline_after_ms(timeout_ms));
+}
+
+int sup_agent_ask(struct sup_agent *a, int64_t timeout_ms)
+{
+    int64_t deadline_us = vf_deadline_after_ms(timeout_ms);
+    int r = send_frame(a, deadline_us);
+    while (r == 0 && (r = receive(a, deadline_us)) == 0)
+        if (a->frame.id == a->id)
+            return 0;
+    return r;
+}
+
+/* A guest that is booting may swallow the first attempts. */
+int sup_agent_hello(struct sup_agent *a, int64_t timeout_ms, struct sup_hello *ret)
+{
+    int64_t deadline_us = vf_deadline_after_ms(timeout_ms);
+    static const uint8_t zero;
+    int r = -ETIMEDOUT;
+    while (vf_deadline_left_ms(deadline_us) != 0) {
+        int64_t again_us = vf_deadline_after_ms(500);
+        if (again_us > deadline_us)
+            again_us = deadline_us;
+        if ((r = send_bytes(a, &zero, 1, again_us)) == 0) {
+            sup_agent_start(a, VF_MSG_HELLO);
+            r = send_frame(a, again_us);
+        }
+        while (r == 0 && (r = receive(a, again_us)) == 0) {
+            size_t len;
+            const uint8_t *p;
+            if (a->frame.type != VF_MSG_HELLO_OK)
+                continue;
+            *ret = (struct sup_hello){0};
+            p = vf_wire_find(&a->frame, VF_TAG_BOOT_ID, &len);
+            cr_assert(p && len == 16, "HELLO_OK without a boot id");
+            memcpy(ret->boot_id, p, 16);
+            if ((p = vf_wire_find(&a->frame, VF_TAG_NONCE, &len))) {
+                cr_assert_eq(len, 32);
+                memcpy(ret->nonce, p, 32);
+                ret->has_nonce = true;
+            }
+            if ((p = vf_wire_find(&a->frame, VF_TAG_FEATURES, &len)) && len == 4)
+                ret->features = vf_wire_u32(p);
+            return 0;
+        }
+        if (r != -ETIMEDOUT)
+            return r;
+    }
+    return r;
+}
+
+static const uint8_t *must_find(struct sup_agent *a, uint16_t tag, size_t len)
+{
+    size_t n;
+    const uint8_t *p = vf_wire_find(&a->frame, tag, &n);
+    cr_assert(p && n == len, "the answer (type 0x%x) has no tag %d of %zu bytes", a->frame.type,
+              tag, len);
+    return p;
+}
+
+void sup_agent_plant(struct sup_agent *a, const uint8_t nonce[32])
+{
+    sup_agent_start(a, VF_MSG_RENEW);
+    vf_wire_put(&a->w, VF_TAG_NONCE, nonce, 32);
+    cr_assert_eq(sup_agent_ask(a, SUP_LONG_MS), 0);
+    cr_assert_eq(a->frame.type, VF_MSG_RENEW_OK);
+}
+
+void sup_agent_reseed(struct sup_agent *a, uint8_t ret_sample[16])
+{
+    uint8_t entropy[64], digest[32];
+    vf_random(entropy, sizeof(entropy));
+    vf_sha256(entropy, sizeof(entropy), digest);
+    sup_agent_start(a, VF_MSG_RENEW);
+    vf_wire_put(&a->w, VF_TAG_ENTROPY, entropy, sizeof(entropy));
+    cr_assert_eq(sup_agent_ask(a, SUP_LONG_MS), 0);
+    cr_assert_eq(a->frame.type, VF_MSG_RENEW_OK);
+    cr_assert_arr_eq(must_find(a, VF_TAG_DIGEST, 32), digest, 32);
+    memcpy(ret_sample, must_find(a, VF_TAG_SAMPLE, 16), 16);
+}
+
+int sup_agent_exec(struct sup_agent *a, const char *const *argv, char *ret_out, size_t size)
+{
+    int64_t deadline_us = vf_deadline_after_ms(SUP_LONG_MS);
+    size_t used = 0;
+    sup_agent_start(a, VF_MSG_EXEC);
+    for (; *argv; argv++)
+        vf_wire_put(&a->w, VF_TAG_ARG, *argv, strlen(*argv));
+    cr_assert_eq(send_frame(a, deadline_us), 0);
+    for (;;) {
+        cr_assert_eq(receive(a, deadline_us), 0, "exec: no answer");
+        size_t len;
+        const uint8_t *p;
+        if (a->frame.id != a->id)
+            continue;
+        switch (a->frame.type) {
+        case VF_MSG_STDOUT:
+            p = vf_wire_find(&a->frame, VF_TAG_DATA, &len);
+            if (p && used + len < size) {
+                memcpy(ret_out + used, p, len);
+                used += len;
+            }
+            break;
+        case VF_MSG_EXIT:
+            ret_out[used] = 0;
+            return (int)vf_wire_u32(must_find(a, VF_TAG_STATUS, 4));
+        case VF_MSG_ERROR:
+            p = vf_wire_find(&a->frame, VF_TAG_TEXT, &len);
+            cr_assert_fail("exec: %.*s", p ? (int)len : 0, p ? (const char *)p : "");
+            break;
+        }
+    }
+}

@@ -1,0 +1,322 @@
+/* Targets and VMs for the end-to-end tests. */
+#include "tests/e2e/support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/hash.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+const struct sup_target sup_null = {"null", "null", VF_ACCEL_TCG, false},
+                        sup_qemu_kvm_tiny = {"qemu_kvm_tiny", "qemu", VF_ACCEL_KVM, false},
+                        sup_qemu_tcg_tiny = {"qemu_tcg_tiny", "qemu", VF_ACCEL_TCG, false},
+                        sup_qemu_tcg_linux = {"qemu_tcg_linux", "qemu", VF_ACCEL_TCG, true};
+
+const char *sup_qemu(void)
+{
+    const char *q = getenv("VF_QEMU");
+    return q && q[0] ? q : "/usr/bin/qemu-system-x86_64";
+}
+
+const char *sup_guest_file(const char *name)
+{
+    static char path[4][512];
+    static int next;
+    const char *build = getenv("VF_BUILD");
+    char *p = path[next++ % 4];
+    if (build && build[0])
+        snprintf(p, sizeof(path[0]), "%.400s/guest/%s", build, name);
+    else {
+        char cwd[400];
+        cr_assert(getcwd(cwd, sizeof(cwd)));
+        snprintf(p, sizeof(path[0]), "%s/build/guest/%s", cwd, name);
+    }
+    return p;
+}
+
+const char *sup_target_missing(const struct sup_target *t)
+{
+    static char reason[600];
+    if (strcmp(t->driver, "null") == 0)
+        return NULL;
+    const char *need[] = {sup_qemu(),
+                          t->linux_guest ? sup_guest_file("vmlinuz") : sup_guest_file("tiny.elf"),
+                          t->linux_guest ? sup_guest_file("initramfs.cpio") : NULL};
+    for (int i = 0; i < 3; i++)
+        if (need[i] && access(need[i], R_OK) < 0) {
+            snprintf(reason, sizeof(reason), "%s: %s", need[i], strerror(errno));
+            return reason;
+        }
+    if (t->accel == VF_ACCEL_KVM) {
+        VF_CLEANUP_FD int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+        if (fd < 0) {
+            snprintf(reason, sizeof(reason), "/dev/kvm: %s", strerror(errno));
+            return reason;
+        }
+    }
+    return NULL;
+}
+
+static uint64_t memory_size(const struct sup_target *t)
+{
+    return (t->linux_guest ? 256 : 64) * MIB;
+}
+
+int sup_memory(const struct sup_target *t)
+{
+    int fd = memfd_create("vf-e2e", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(ftruncate(fd, (off_t)memory_size(t)), 0);
+    return fd;
+}
+
+void sup_digest(int fd, char ret_hex[65])
+{
+    struct vf_error e;
+    cr_assert_eq(vf_sha256_fd(fd, "memory", ret_hex, &e), 0, "%s", e.msg);
+}
+
+int sup_dir(struct sup *s, const char *name)
+{
+    cr_assert_eq(mkdirat(s->dirfd, name, 0700), 0, "mkdir %s: %s", name, strerror(errno));
+    int fd = openat(s->dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    return fd;
+}
+
+static void on_event(void *arg, const struct vf_vm_event *ev)
+{
+    struct sup_vm *v = arg;
+    cr_assert_not(v->exited, "an event after EXITED");
+    if (v->n_events < SUP_MAX_EVENTS)
+        v->events[v->n_events++] = ev->type;
+    snprintf(v->detail, sizeof(v->detail), "%s", ev->detail);
+    if (ev->type == VF_VM_EVENT_EXITED) {
+        v->exited_events++;
+        v->exited = true;
+    }
+}
+
+const char *sup_events(const struct sup_vm *v)
+{
+    static const char *const names[] = {"paused",   "resumed", "shutdown",
+                                        "panicked", "failed",  "exited"};
+    static char text[1024];
+    text[0] = 0;
+    for (int i = 0; i < v->n_events; i++) {
+        size_t len = strlen(text);
+        snprintf(text + len, sizeof(text) - len, "%s%s", len ? " " : "", names[v->events[i]]);
+    }
+    return text;
+}
+
+struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char *name)
+{
+    struct vf_error e;
+    struct sup_vm *v = calloc(1, sizeof(*v));
+    cr_assert(v && s->n_vms < SUP_MAX_VMS);
+    s->vms[s->n_vms++] = v;
+    v->s = s;
+    v->target = t;
+    snprintf(v->name, sizeof(v->name), "%s", name);
+    v->dirfd = sup_dir(s, name);
+    const struct vf_vmm_ops *ops = vf_vmm_find(t->driver);
+    cr_assert(ops, "no driver %s", t->driver);
+    cr_assert_eq(vf_vm_new(&s->loop, ops, on_event, v, &v->vm, &e), 0, "%s", e.msg);
+    v->cfg = (struct vf_vm_config){
+        .id = v->name,
+        .dirfd = v->dirfd,
+        .binary = sup_qemu(),
+        .machine = VF_MACHINE_MICROVM,
+        .accel = t->accel,
+        .vcpus = 1,
+        .memory_size = memory_size(t),
+        .memory_fd = -1,
+        .memory_shared = true,
+        .kernel = t->linux_guest ? sup_guest_file("vmlinuz") : sup_guest_file("tiny.elf"),
+        .initrd = t->linux_guest ? sup_guest_file("initramfs.cpio") : NULL,
+        .cmdline = t->linux_guest ? "console=ttyS0 quiet panic=-1" : NULL,
+        .channel = t->linux_guest ? VF_CHANNEL_VIRTIO_SERIAL : VF_CHANNEL_SERIAL,
+        .balloon = true,
+        .die_with_parent = true,
+        .create_timeout_ms = SUP_LONG_MS,
+    };
+    return v;
+}
+
+struct sup_vm *sup_vm_clone_of(struct sup *s, const struct sup_vm *tpl, const char *name)
+{
+    struct sup_vm *v = sup_vm_new(s, tpl->target, name);
+    v->cfg.memory_fd = tpl->cfg.memory_fd;
+    v->cfg.memory_shared = false;
+    v->cfg.incoming = true;
+    v->cfg.kernel = v->cfg.initrd = v->cfg.cmdline = NULL;
+    v->cfg.console = tpl->cfg.console;
+    return v;
+}
+
+static void on_done(void *arg, const struct vf_error *err)
+{
+    struct sup_op *op = arg;
+    op->done = true;
+    op->calls++;
+    op->code = err ? err->code : VF_OK;
+    if (err)
+        op->err = *err;
+    cr_assert_eq(op->calls, 1, "done was called twice");
+}
+
+int sup_try(struct sup_vm *v, enum vf_vm_op op, int dirfd, int64_t timeout_ms, struct vf_error *err)
+{
+    /* A refusal must not disturb the operation under way, whose result is still awaited. */
+    struct sup_op *slot = &v->op, refused = {0};
+    bool under_way = slot->calls == 0 && slot->code == VF_INTERNAL;
+    if (under_way)
+        slot = &refused;
+    else
+        *slot = (struct sup_op){.code = VF_INTERNAL};
+    int r;
+    *err = (struct vf_error){0};
+    switch (op) {
+    case VF_VM_OP_CREATE:
+        if (timeout_ms > 0)
+            v->cfg.create_timeout_ms = timeout_ms;
+        r = vf_vm_create(v->vm, &v->cfg, on_done, slot, err);
+        break;
+    case VF_VM_OP_START:
+        r = vf_vm_start(v->vm, timeout_ms, on_done, slot, err);
+        break;
+    case VF_VM_OP_PAUSE:
+        r = vf_vm_pause(v->vm, timeout_ms, on_done, slot, err);
+        break;
+    case VF_VM_OP_SAVE:
+        r = vf_vm_save(v->vm, dirfd, timeout_ms, on_done, slot, err);
+        break;
+    case VF_VM_OP_RESTORE:
+        r = vf_vm_restore(v->vm, dirfd, timeout_ms, on_done, slot, err);
+        break;
+    case VF_VM_OP_RESUME:
+        r = vf_vm_resume(v->vm, timeout_ms, on_done, slot, err);
+        break;
+    case VF_VM_OP_BALLOON:
+        r = vf_vm_balloon(v->vm, v->cfg.memory_size / 2, timeout_ms, on_done, slot, err);
+        break;
+    default:
+        r = vf_vm_query(v->vm, timeout_ms, on_done, slot, err);
+    }
+    cr_assert_eq(slot->calls, 0, "done was called before the operation had returned");
+    if (r < 0)
+        cr_assert(err->code != VF_OK && err->msg[0], "refused without a word");
+    if (r < 0 && !under_way) {
+        slot->code = err->code;
+        slot->err = *err;
+    }
+    cr_assert(!(under_way && r == 0), "a second operation was accepted");
+    return r;
+}
+
+enum vf_code sup_wait(struct sup_vm *v)
+{
+    char what[64];
+    snprintf(what, sizeof(what), "operation on %s", v->name);
+    sup_run(v->s, &v->op.done, SUP_LONG_MS, what);
+    if (v->op.code != VF_OK)
+        cr_assert(v->op.err.msg[0], "an error without a word");
+    return v->op.code;
+}
+
+enum vf_code sup_do(struct sup_vm *v, enum vf_vm_op op, int dirfd, int64_t timeout_ms)
+{
+    struct vf_error e;
+    if (timeout_ms == 0)
+        timeout_ms = SUP_LONG_MS;
+    if (sup_try(v, op, dirfd, timeout_ms, &e) < 0)
+        return e.code;
+    return sup_wait(v);
+}
+
+void sup_must(struct sup_vm *v, enum vf_vm_op op, int dirfd)
+{
+    enum vf_code code = sup_do(v, op, dirfd, 0);
+    cr_assert_eq(code, VF_OK, "%s: operation %d: %s: %s (%s)", v->name, op, vf_code_name(code),
+                 v->op.err.msg, v->op.err.hint);
+}
+
+void sup_vm_stop_begin(struct sup_vm *v, int64_t grace_ms)
+{
+    struct vf_error e;
+    v->stop = (struct sup_op){0};
+    bool under_way = v->op.calls == 0 && v->op.code == VF_INTERNAL;
+    cr_assert_eq(vf_vm_stop(v->vm, grace_ms, on_done, &v->stop, &e), 0, "%s", e.msg);
+    cr_assert_eq(v->stop.calls, 0, "stop was done before it had returned");
+    if (under_way)
+        cr_assert_eq(v->op.code, VF_CANCELLED, "stop ends the operation under way");
+    cr_assert_eq(vf_vm_stop(v->vm, 0, on_done, &v->stop, &e), vf_code_errno(VF_CONFLICT));
+}
+
+void sup_vm_stop_end(struct sup_vm *v)
+{
+    int n = v->n_events;
+    sup_run(v->s, &v->stop.done, SUP_LONG_MS, "stop");
+    cr_assert_eq(v->stop.code, VF_OK);
+    cr_assert_eq(v->n_events, n, "an event after stop");
+    cr_assert_eq(vf_vm_info_of(v->vm)->state, VF_VM_GONE);
+    cr_assert_eq(vf_vm_info_of(v->vm)->pid, 0);
+    vf_vm_free(v->vm);
+    v->vm = NULL;
+    cr_assert_eq(sup_count_files(v->dirfd), 0, "%s: stop left files in its directory", v->name);
+    vf_close_fd(&v->dirfd);
+}
+
+void sup_vm_stop(struct sup_vm *v, int64_t grace_ms)
+{
+    sup_vm_stop_begin(v, grace_ms);
+    sup_vm_stop_end(v);
+}
+
+void sup_vm_kill(struct sup_vm *v)
+{
+    pid_t pid = vf_vm_info_of(v->vm)->pid;
+    if (pid > 0)
+        cr_assert_eq(kill(pid, SIGKILL), 0);
+    else
+        vf_null_kill(v->vm);
+}
+
+void sup_vm_hang(struct sup_vm *v)
+{
+    pid_t pid = vf_vm_info_of(v->vm)->pid;
+    struct vf_null_script script;
+    if (pid > 0) {
+        cr_assert_eq(kill(pid, SIGSTOP), 0);
+        return;
+    }
+    cr_assert_eq(vf_null_script_parse("create:hang;start:hang;pause:hang;save:hang;restore:hang;"
+                                      "resume:hang;balloon:hang;query:hang;stop:hang",
+                                      &script, NULL),
+                 0);
+    vf_null_set_script(v->vm, &script);
+}
+
+void sup_make_saved(struct sup *s, const struct sup_target *t, int memory_fd, int dirfd)
+{
+    static int serial;
+    char name[32];
+    snprintf(name, sizeof(name), "saver%d", ++serial);
+    struct sup_vm *v = sup_vm_new(s, t, name);
+    v->cfg.memory_fd = memory_fd;
+    sup_must(v, VF_VM_OP_CREATE, -1);
+    sup_must(v, VF_VM_OP_START, -1);
+    sup_must(v, VF_VM_OP_PAUSE, -1);
+    sup_must(v, VF_VM_OP_SAVE, dirfd);
+    sup_vm_stop(v, 0);
+}
