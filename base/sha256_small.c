@@ -1,7 +1,5 @@
-/* SHA-256 as FIPS 180-4 describes it, one block at a time.
- *
- * The message schedule is a ring of 16 words instead of 64, so that a block touches 64 bytes of
- * stack: the tiny guest runs where every memory access is emulated.
+/* SHA-256 as FIPS 180-4 describes it, one block at a time. Small loops with few instructions: the
+ * tiny guest runs where each one is emulated, the agent where each one is translated anew.
  */
 #include "base/sha256_small.h"
 
@@ -21,42 +19,35 @@ static uint32_t rotate(uint32_t v, unsigned bits)
     return v >> bits | v << (32 - bits);
 }
 
+/* The eight working variables slide down an array, one word a round, instead of being moved: a is
+ * v[0], h is v[7]. A round makes the next a below v[0] and turns d into the next e where it is. */
 static void take_block(uint32_t state[8], const uint8_t *block)
 {
-    uint32_t w[16];
-    uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
-    uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+    uint32_t w[64], slide[64 + 8];
+    uint32_t *v = slide + 64;
 
     for (unsigned i = 0; i < 16; i++, block += 4)
         w[i] = (uint32_t)block[0] << 24 | (uint32_t)block[1] << 16 | (uint32_t)block[2] << 8 |
                block[3];
-
-    for (unsigned i = 0; i < 64; i++) {
-        if (i >= 16) {
-            uint32_t w15 = w[(i + 1) & 15], w2 = w[(i + 14) & 15];
-            w[i & 15] += w[(i + 9) & 15] + (rotate(w15, 7) ^ rotate(w15, 18) ^ w15 >> 3) +
-                         (rotate(w2, 17) ^ rotate(w2, 19) ^ w2 >> 10);
-        }
-        uint32_t t1 = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + (g ^ (e & (f ^ g))) +
-                      round_constants[i] + w[i & 15];
-        uint32_t t2 = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) | (c & (a | b)));
-        h = g;
-        g = f;
-        f = e;
-        e = d + t1;
-        d = c;
-        c = b;
-        b = a;
-        a = t1 + t2;
+    for (uint32_t *p = w; p != w + 48; p++) {
+        /* (x >>> 7) ^ (x >>> 18) ^ (x >> 3), and (x >>> 17) ^ (x >>> 19) ^ (x >> 10) */
+        uint32_t s0 = rotate(rotate(p[1], 11) ^ p[1], 7) ^ p[1] >> 3;
+        uint32_t s1 = rotate(rotate(p[14], 2) ^ p[14], 17) ^ p[14] >> 10;
+        p[16] = p[0] + s0 + p[9] + s1;
     }
-    state[0] += a;
-    state[1] += b;
-    state[2] += c;
-    state[3] += d;
-    state[4] += e;
-    state[5] += f;
-    state[6] += g;
-    state[7] += h;
+    for (unsigned i = 0; i < 8; i++)
+        v[i] = state[i];
+    for (unsigned i = 0; i < 64; i++, v--) {
+        uint32_t a = v[0], e = v[4];
+        /* (e >>> 6) ^ (e >>> 11) ^ (e >>> 25), and (a >>> 2) ^ (a >>> 13) ^ (a >>> 22) */
+        uint32_t t = rotate(rotate(rotate(e, 14) ^ e, 5) ^ e, 6);
+        t += (v[6] ^ (e & (v[5] ^ v[6]))) + v[7] + round_constants[i] + w[i];
+        v[3] += t;
+        t += rotate(rotate(rotate(a, 9) ^ a, 11) ^ a, 2);
+        v[-1] = t + ((a & v[1]) | (v[2] & (a | v[1])));
+    }
+    for (unsigned i = 0; i < 8; i++)
+        state[i] += v[i];
 }
 
 void vf_sha256_small_init(struct vf_sha256_small *h)

@@ -37,7 +37,7 @@
 enum vf_msg {
     /* host -> guest */
     VF_MSG_HELLO = 1,  /* who are you? -> HELLO_OK */
-    VF_MSG_RENEW = 2,  /* PLANT, ENTROPY, TIME, MACHINE_ID, HOSTNAME, MAC, IPV4 …: -> RENEW_OK */
+    VF_MSG_RENEW = 2,  /* NONCE, ENTROPY, TIME, MACHINE_ID, HOSTNAME, MAC, IPV4 …: -> RENEW_OK */
     VF_MSG_PING = 3,   /* DATA -> PONG with the same DATA */
     VF_MSG_FREEZE = 4, /* end all execs, sync, answer, then only wait: -> FREEZE_OK */
     VF_MSG_EXEC = 5,   /* ARG…, ENV…, CWD, DEADLINE_MS -> EXEC_OK, or ERROR */

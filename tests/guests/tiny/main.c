@@ -1,0 +1,166 @@
+/* The conversation: reads a frame, answers it, lets commands go on while nothing comes in.
+ *
+ * misbehave=NAME on the command line makes the guest break one promise (enum misbehaviour), so that
+ * tests can see the host notice. Those that come after FREEZE begin with the first request that
+ * follows it, so that the template itself is built without trouble.
+ */
+#include "tests/guests/tiny/tiny.h"
+
+void main_loop(void) __attribute__((noreturn));
+
+enum misbehaviour misbehaviour;
+bool frozen;
+int64_t arrival_ns;
+struct vf_wire_writer writer;
+static struct vf_wire_reader reader;
+static uint8_t encoded[VF_WIRE_MAX_FRAME];
+
+void send(void)
+{
+    size_t n = vf_wire_end(&writer, encoded);
+
+    if (misbehaviour == HALF_FRAME && frozen) {
+        serial_write(encoded, n / 2);
+        misbehaviour = MUTE;
+        return;
+    }
+    serial_write(encoded, n);
+}
+
+void send_error(uint32_t id, uint32_t linux_errno, const char *text)
+{
+    vf_wire_start(&writer, VF_MSG_ERROR, id);
+    vf_wire_put_u32(&writer, VF_TAG_ERRNO, linux_errno);
+    vf_wire_put(&writer, VF_TAG_TEXT, text, text_len(text));
+    send();
+}
+
+static void choose_misbehaviour(void)
+{
+    static const char *const names[] = {
+        [IGNORE_RESEED] = "ignore-reseed", [NO_DIGEST] = "no-digest",
+        [STALE_NONCE] = "stale-nonce",     [MUTE] = "mute",
+        [HALF_FRAME] = "half-frame",       [FLOOD] = "flood",
+        [FLOOD_GARBAGE] = "flood-garbage", [MUTE_BOOT] = "mute-boot",
+        [PANIC_BOOT] = "panic-boot",       [LATE_CLOCK] = "late-clock",
+        [SAME_IDENTITY] = "same-identity",
+    };
+    size_t len;
+    const char *p = cmdline_value("misbehave", &len);
+
+    if (!p)
+        return;
+    misbehaviour = PANIC_BOOT; /* a name that is mistyped must not pass for good behaviour */
+    for (unsigned i = 1; i < sizeof(names) / sizeof(names[0]); i++)
+        if (text_is(p, len, names[i]))
+            misbehaviour = (enum misbehaviour)i;
+}
+
+static _Noreturn void panic(void)
+{
+    static const struct {
+        uint16_t limit;
+        uint32_t base;
+    } __attribute__((packed)) no_handlers = {0, 0};
+
+    /* Without handlers the exception ends in a triple fault, which resets the machine. */
+    __asm__ volatile("lidt %0\n ud2" : : "m"(no_handlers));
+    for (;;)
+        __asm__ volatile("hlt");
+}
+
+static _Noreturn void flood(void)
+{
+    static const uint8_t junk[64] = "this is no frame";
+
+    for (;;) {
+        if (misbehaviour == FLOOD_GARBAGE) {
+            serial_write(junk, sizeof(junk) - 1);
+        } else {
+            vf_wire_start(&writer, VF_MSG_PONG, 0x600df00d);
+            send();
+        }
+    }
+}
+
+static void answer(const struct vf_wire_frame *f)
+{
+    size_t len;
+    const uint8_t *p;
+
+    if (frozen) {
+        if (misbehaviour == FLOOD || misbehaviour == FLOOD_GARBAGE)
+            flood();
+        if (misbehaviour == MUTE)
+            return;
+    }
+    switch (f->type) {
+    case VF_MSG_HELLO:
+        exec_end_all();
+        vf_wire_start(&writer, VF_MSG_HELLO_OK, f->id);
+        state_put_hello(&writer);
+        send();
+        break;
+    case VF_MSG_RENEW:
+        vf_wire_start(&writer, VF_MSG_RENEW_OK, f->id);
+        state_renew(f, &writer);
+        send();
+        break;
+    case VF_MSG_PING:
+        vf_wire_start(&writer, VF_MSG_PONG, f->id);
+        p = vf_wire_find(f, VF_TAG_DATA, &len);
+        if (p)
+            vf_wire_put(&writer, VF_TAG_DATA, p, len);
+        send();
+        break;
+    case VF_MSG_FREEZE:
+        exec_end_all();
+        vf_wire_start(&writer, VF_MSG_FREEZE_OK, f->id);
+        send();
+        frozen = true;
+        break;
+    case VF_MSG_EXEC:
+        exec_start(f);
+        break;
+    case VF_MSG_STDIN:
+        exec_stdin(f);
+        break;
+    case VF_MSG_CREDIT:
+        exec_credit(f);
+        break;
+    case VF_MSG_KILL:
+        exec_kill(f);
+        break;
+    default:
+        send_error(f->id, 38 /* ENOSYS */, "unknown message");
+    }
+}
+
+void main_loop(void)
+{
+    uint8_t input[256];
+
+    choose_misbehaviour();
+    if (misbehaviour == PANIC_BOOT)
+        panic();
+    serial_init();
+    clock_init();
+    state_init();
+    while (misbehaviour == MUTE_BOOT)
+        ;
+    serial_write((const uint8_t *)"", 1);
+    for (;;) {
+        bool fresh = reader.len == 0;
+        size_t n = serial_read(input, sizeof(input)), used = 0;
+        if (fresh && n > 0)
+            arrival_ns = clock_ns();
+        while (used < n) {
+            struct vf_wire_frame f;
+            used += vf_wire_feed(&reader, input + used, n - used, &f);
+            if (f.type != 0)
+                answer(&f);
+        }
+        if (n == 0)
+            exec_step();
+    }
+}
