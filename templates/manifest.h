@@ -16,6 +16,7 @@
 #define VF_MANIFEST_FORMAT 1
 #define VF_MANIFEST_NAME "manifest.json"
 #define VF_MANIFEST_MAX_TEXT (1024 * 1024)
+#define VF_QUARANTINED_NAME "quarantined"
 #define VF_MEMORY_NAME "memory" /* the generation's file that vf_memory_store writes */
 
 enum vf_asset_role { VF_ASSET_KERNEL, VF_ASSET_INITRD, VF_ASSET_ROOT };
@@ -66,6 +67,8 @@ void vf_manifest_init(struct vf_manifest *ret_m);
 /* Frees the members and zeroes them; NULL and a zeroed one are fine. */
 void vf_manifest_free(struct vf_manifest *m);
 
+/* Whether a generation's file may be called that: no slash, dot first, blank, or name of ours. */
+bool vf_manifest_file_name_ok(const char *name);
 /* Lists a file. sha256 NULL: vf_store_commit computes size and digest, else it checks the size and
  * takes the digest (that of vf_memory_store) as it is. */
 int vf_manifest_add_file(struct vf_manifest *m, const char *name, int64_t size, const char *sha256,
