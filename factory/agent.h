@@ -1,0 +1,81 @@
+/* The host's end of the agent protocol (base/wire.h) on one VM's channel.
+ *
+ * The guest is hostile: frames are checked and bounded by the codec; garbage is forgiven only until
+ * the first valid answer (it may be the tail of a talk the template was frozen in); frames nobody
+ * asked for are counted and end the connection at VF_AGENT_MAX_STRAY. When the connection ends, all
+ * that is pending fails with one error and `broken` is called.
+ */
+#ifndef VF_FACTORY_AGENT_H
+#define VF_FACTORY_AGENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+#include "base/async.h"
+#include "base/error.h"
+#include "base/wire.h"
+
+#define VF_AGENT_MAX_PENDING 8
+#define VF_AGENT_MAX_STRAY 64
+#define VF_AGENT_MAX_QUEUED (1 << 20)
+
+/* Exactly one of f and err is set. f is valid during the call. */
+typedef void (*vf_agent_reply_cb)(void *arg, const struct vf_wire_frame *f,
+                                  const struct vf_error *err);
+
+/* A stream (an exec) takes the frames of its id until it is removed. err set: the connection broke; the
+ * stream is off the list already. */
+struct vf_agent_stream {
+    uint32_t id;
+    vf_agent_reply_cb on_frame;
+    void *arg;
+    struct vf_agent_stream *next;
+};
+
+struct vf_agent {
+    uv_pipe_t pipe;
+    uv_timer_t timer;
+    int open_handles;
+    bool greeted, is_broken, closing, lossy, announced;
+    vf_done_cb broken;
+    void *arg;
+    void (*on_closed)(void *arg);
+    void *closed_arg;
+    uint32_t next_id;
+    unsigned stray;
+    uint64_t garbage_seen; /* forgiven at the first valid answer */
+    size_t queued_bytes;
+    struct {
+        uint32_t id; /* 0: free */
+        uint8_t expect;
+        int64_t deadline_us;
+        vf_agent_reply_cb done;
+        void *arg;
+    } pending[VF_AGENT_MAX_PENDING];
+    struct vf_agent_stream *streams;
+    /* A hello is repeated on a lossy channel (a UART drops bytes while nobody listens). */
+    uint8_t hello[64];
+    size_t hello_len;
+    int64_t hello_again_us;
+    struct vf_wire_reader reader;
+};
+
+/* Connects to dirfd/name. lossy: the channel may drop what is sent before the guest listens. */
+int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, const char *name, bool lossy,
+                  vf_done_cb broken, void *arg, struct vf_error *err);
+/* Starts a request of type with a fresh id in w. */
+void vf_agent_start(struct vf_agent *a, struct vf_wire_writer *w, enum vf_msg type);
+/* Sends w and waits for a frame of its id and of type expect. An ERROR frame becomes VF_GUEST_FAILED. */
+int vf_agent_request(struct vf_agent *a, struct vf_wire_writer *w, enum vf_msg expect,
+                     int64_t timeout_ms, vf_agent_reply_cb done, void *arg, struct vf_error *err);
+/* HELLO, repeated on a lossy channel until answered. */
+int vf_agent_hello(struct vf_agent *a, int64_t timeout_ms, vf_agent_reply_cb done, void *arg,
+                   struct vf_error *err);
+/* Sends w and waits for nothing: frames of a stream. */
+int vf_agent_send(struct vf_agent *a, struct vf_wire_writer *w, struct vf_error *err);
+void vf_agent_add_stream(struct vf_agent *a, struct vf_agent_stream *s);
+void vf_agent_remove_stream(struct vf_agent *a, struct vf_agent_stream *s);
+/* Fails what is pending with VF_CANCELLED, then closes; on_closed comes later, once. */
+void vf_agent_close(struct vf_agent *a, void (*on_closed)(void *arg), void *arg);
+
+#endif

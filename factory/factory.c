@@ -1,0 +1,172 @@
+/* Opening and closing the factory, the recipes of clones and cold boots, loading generations.
+ *
+ * close cancels the builds and destroys every VM; the last of them to go (vf_factory_check_closed) ends
+ * the factory itself.
+ */
+#include "factory/factory.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/fd.h"
+#include "factory/instance.h"
+#include "factory/programs.h"
+
+static const struct vf_step clone_recipe[] = {
+    {"prepare", vf_step_prepare, false}, {"vmm", vf_step_create, false},
+    {"restore", vf_step_restore, false}, {"resume", vf_step_resume, false},
+    {"prove", vf_step_prove, false},     {NULL, NULL, false},
+};
+
+static const struct vf_step cold_recipe[] = {
+    {"prepare", vf_step_prepare, false}, {"vmm", vf_step_create, true},
+    {"start", vf_step_start, true},      {"boot", vf_step_hello, true},
+    {"renew", vf_step_renew, true},      {NULL, NULL, false},
+};
+
+int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
+                    struct vf_factory **ret_factory, struct vf_error *err)
+{
+    struct vf_factory *f = calloc(1, sizeof(*f));
+    if (!f)
+        return vf_fail(err, VF_NO_MEMORY, "factory");
+    *f = (struct vf_factory){
+        .loop = loop,
+        .store = cfg->store,
+        .run_dirfd = -1,
+        .die_with_parent = cfg->die_with_parent,
+        .auto_accel = cfg->auto_accel,
+        .answer_timeout_ms = cfg->answer_timeout_ms ? cfg->answer_timeout_ms : 10000,
+        .create_timeout_ms = cfg->create_timeout_ms,
+        .trial_clones = cfg->trial_clones ? cfg->trial_clones : 2,
+        .samples = vf_samples_new(),
+    };
+    int r = f->samples ? 0 : vf_fail(err, VF_NO_MEMORY, "factory");
+    if (r == 0)
+        r = vf_open_dir(cfg->run_dir, 1, 0700, &f->run_dirfd, err);
+    if (r == 0 && !(f->run_dir = realpath(cfg->run_dir, NULL)))
+        r = vf_fail_errno(err, errno, "run directory '%s'", cfg->run_dir);
+    if (r == 0 && cfg->qemu && !(f->qemu = strdup(cfg->qemu)))
+        r = vf_fail(err, VF_NO_MEMORY, "factory");
+    /* Without QEMU there is still the null driver: its absence is an error when it is needed. */
+    if (r == 0 && !cfg->qemu)
+        vf_find_program("qemu-system-x86_64", "qemu-system-x86", &f->qemu, NULL);
+    if (r < 0) {
+        vf_close_fd(&f->run_dirfd);
+        vf_samples_free(f->samples);
+        free(f->run_dir);
+        free(f);
+        return r;
+    }
+    *ret_factory = f;
+    return 0;
+}
+
+void vf_factory_check_closed(struct vf_factory *f)
+{
+    if (!f->closing || f->instances || f->builds || f->loads)
+        return;
+    void (*closed)(void *arg) = f->closed;
+    void *arg = f->closed_arg;
+    vf_close_fd(&f->run_dirfd);
+    vf_samples_free(f->samples);
+    free(f->run_dir);
+    free(f->qemu);
+    free(f);
+    closed(arg);
+}
+
+void vf_factory_close(struct vf_factory *f, void (*done)(void *arg), void *arg)
+{
+    f->closing = true;
+    f->closed = done;
+    f->closed_arg = arg;
+    vf_build_jobs_cancel(f);
+    for (struct vf_instance *vm = f->instances; vm; vm = vm->next)
+        vf_instance_destroy(vm, NULL, NULL);
+    vf_factory_check_closed(f);
+}
+
+static int need_vmm(struct vf_factory *f, const struct vf_spec *spec, struct vf_error *err)
+{
+    if (spec->vmm != VF_SPEC_VMM_QEMU || f->qemu)
+        return 0;
+    vf_fail(err, VF_NOT_FOUND, "vmm: qemu-system-x86_64 is not on PATH");
+    return vf_hint(err, "install the Debian package qemu-system-x86, or give its path");
+}
+
+int vf_factory_clone(struct vf_factory *f, struct vf_generation *gen, const struct vf_vm_options *o,
+                     vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
+                     struct vf_error *err)
+{
+    int r = vf_generation_still_valid(gen, err);
+    if (r < 0)
+        return r;
+    return vf_instance_begin(f, VF_SOURCE_CLONE, clone_recipe, &gen->manifest.spec, gen, o, NULL, done,
+                             arg, ret_vm, err);
+}
+
+int vf_factory_cold(struct vf_factory *f, const struct vf_spec *spec, const struct vf_vm_options *o,
+                    vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
+                    struct vf_error *err)
+{
+    int r = need_vmm(f, spec, err);
+    if (r < 0)
+        return r;
+    return vf_instance_begin(f, VF_SOURCE_COLD, cold_recipe, spec, NULL, o, NULL, done, arg, ret_vm,
+                             err);
+}
+
+/* ---- loading */
+
+struct load {
+    struct vf_factory *factory;
+    struct vf_work work;
+    char *name;
+    int64_t number;
+    struct vf_generation *gen;
+    vf_build_cb done;
+    void *arg;
+};
+
+static int load(struct vf_work *w, struct vf_error *err)
+{
+    struct load *l = w->arg;
+    return vf_store_load(l->factory->store, l->name, l->number, NULL, &l->gen, NULL, err);
+}
+
+static void on_loaded(void *arg, const struct vf_error *err)
+{
+    struct load *l = arg;
+    struct vf_factory *f = l->factory;
+    f->loads--;
+    l->done(l->arg, err ? NULL : l->gen, err);
+    free(l->name);
+    free(l);
+    vf_factory_check_closed(f);
+}
+
+int vf_factory_load(struct vf_factory *f, const char *name, int64_t number, vf_build_cb done,
+                    void *arg, struct vf_error *err)
+{
+    if (f->closing)
+        return vf_fail(err, VF_CANCELLED, "the factory is closing");
+    struct load *l = calloc(1, sizeof(*l));
+    if (!l || !(l->name = strdup(name))) {
+        free(l);
+        return vf_fail(err, VF_NO_MEMORY, "load");
+    }
+    l->factory = f;
+    l->number = number;
+    l->done = done;
+    l->arg = arg;
+    int r = vf_work_submit(f->loop, &l->work, load, on_loaded, l);
+    if (r < 0) {
+        free(l->name);
+        free(l);
+        return vf_fail_errno(err, r, "worker");
+    }
+    f->loads++;
+    return 0;
+}

@@ -1,0 +1,119 @@
+/* The factory: builds templates, makes clones of them, cold-boots without one. Everything is
+ * asynchronous on one loop; submit contract as in base/async.h.
+ *
+ *     build:  boot -> renew, plant a nonce -> warm-up -> freeze -> pause -> save -> kill
+ *             -> seal the memory -> store -> two trial clones -> ready
+ *     clone:  VMM up -> restore -> resume -> prove and renew -> ready
+ *     cold:   VMM up -> start -> the guest's agent answers -> renew -> ready
+ *
+ * Whatever fails half-way is destroyed, process, sockets and files, before its callback comes. A VM
+ * that could not prove what it is and that it took fresh entropy is never handed out.
+ */
+#ifndef VF_FACTORY_FACTORY_H
+#define VF_FACTORY_FACTORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+#include "base/error.h"
+#include "base/vm_types.h"
+#include "templates/generation.h"
+#include "templates/spec.h"
+#include "templates/store.h"
+
+struct vf_factory_config {
+    const char *run_dir;       /* a directory per VM is made here; made if missing */
+    struct vf_store *store;    /* for builds; stays the caller's */
+    const char *qemu;          /* absolute; NULL: qemu-system-ARCH on PATH */
+    bool die_with_parent;      /* VMMs end with this process (tools); a daemon's outlive it */
+    enum vf_accel auto_accel;  /* what `accel: auto` means; VF_ACCEL_AUTO: find out */
+    int64_t answer_timeout_ms; /* for each answer of a restored guest; 0: 10000 */
+    int64_t create_timeout_ms; /* for the VMM to come up; 0: the driver's default */
+    int trial_clones;          /* proved before a build is ready; < 0: none, 0: 2 */
+};
+
+struct vf_factory;
+int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
+                    struct vf_factory **ret_factory, struct vf_error *err);
+/* Destroys every VM and cancels every build, then calls done and is no more. */
+void vf_factory_close(struct vf_factory *f, void (*done)(void *arg), void *arg);
+
+/* --- VMs */
+enum vf_source { VF_SOURCE_CLONE, VF_SOURCE_COLD, VF_SOURCE_BUILD };
+extern const char *const vf_source_names[]; /* "clone", "cold", "build" */
+
+#define VF_MAX_STAGES 16
+struct vf_stage {
+    const char *name;
+    int64_t us;
+};
+
+/* What a VM proved before it was handed out. */
+struct vf_proof {
+    int64_t generation;        /* 0: cold boot */
+    bool nonce_matched;        /* it returned what only the template's RAM held (clones) */
+    char nonce[65];            /* hex; empty for a cold boot */
+    char boot_id[33];          /* hex */
+    char entropy_sha256[65];   /* of the fresh entropy, as the guest saw it arrive */
+    char sample[33];           /* 16 bytes the guest drew after the reseed; no other VM drew them */
+    int64_t clock_offset_us;   /* guest clock minus host clock at the guest's answer */
+    char machine_id[33], hostname[64], mac[18]; /* as read back in the guest; mac empty without a NIC */
+};
+
+/* What the caller wants of a VM; NULL and zeros: chosen at random. */
+struct vf_vm_options {
+    const char *hostname; /* at most 63 characters */
+    const char *tap;      /* an existing tap device, if the spec has a network */
+    bool has_mac, has_ipv4;
+    uint8_t mac[6], ipv4[4], prefix_len, gateway[4]; /* gateway all zero: none */
+};
+
+struct vf_instance;
+/* Exactly one of vm and err is set. The VM is the caller's until vf_instance_destroy. */
+typedef void (*vf_instance_cb)(void *arg, struct vf_instance *vm, const struct vf_error *err);
+/* A VM that was handed out died by itself, or its agent's channel broke. It still has to be destroyed. */
+typedef void (*vf_death_cb)(void *arg, struct vf_instance *vm, const struct vf_error *why);
+
+/* Refused with VF_CONFLICT if what the generation was verified with has changed since. The generation
+ * is referenced until the VM is destroyed. ret_vm, if given, allows vf_instance_destroy meanwhile: done then
+ * comes with VF_CANCELLED. */
+int vf_factory_clone(struct vf_factory *f, struct vf_generation *gen, const struct vf_vm_options *o,
+                     vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
+                     struct vf_error *err);
+int vf_factory_cold(struct vf_factory *f, const struct vf_spec *spec, const struct vf_vm_options *o,
+                    vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
+                    struct vf_error *err);
+/* From any state. done (may be NULL) comes when no process, descriptor or file of it is left. */
+void vf_instance_destroy(struct vf_instance *vm, void (*done)(void *arg), void *arg);
+void vf_instance_on_death(struct vf_instance *vm, vf_death_cb cb, void *arg);
+
+struct vf_agent;
+struct vf_vm;
+const char *vf_instance_id(const struct vf_instance *vm);
+enum vf_source vf_instance_source(const struct vf_instance *vm);
+const struct vf_proof *vf_instance_proof(const struct vf_instance *vm);
+/* The stages in order; *ret_n of them. */
+const struct vf_stage *vf_instance_stages(const struct vf_instance *vm, int *ret_n);
+struct vf_agent *vf_instance_agent(struct vf_instance *vm);
+struct vf_vm *vf_instance_vm(struct vf_instance *vm);
+/* The absolute path of the VM's own directory, where agent.sock lies. */
+const char *vf_instance_dir(const struct vf_instance *vm);
+
+/* --- templates */
+/* Exactly one of gen and err is set; gen carries a reference for this callback's owner. */
+typedef void (*vf_build_cb)(void *arg, struct vf_generation *gen, const struct vf_error *err);
+/* Told at the start of each stage of a build ("boot", "save", …). */
+typedef void (*vf_build_stage_cb)(void *arg, const char *stage);
+struct vf_build_request;
+/* Builds a generation. A second request for the same template while one is being built waits for that one
+ * (same spec) or is refused with VF_CONFLICT (another spec). */
+int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_stage_cb stage,
+                     vf_build_cb done, void *arg, struct vf_build_request **ret_req,
+                     struct vf_error *err);
+/* Withdraws one request: done comes with VF_CANCELLED. The build itself ends when nobody waits. */
+void vf_build_cancel(struct vf_build_request *req);
+/* Loads a stored generation (0: the newest usable) in a worker thread. */
+int vf_factory_load(struct vf_factory *f, const char *name, int64_t number, vf_build_cb done,
+                    void *arg, struct vf_error *err);
+
+#endif

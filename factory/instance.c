@@ -1,0 +1,438 @@
+/* The engine: runs an instance's steps, and takes an instance apart (factory/instance.h has the picture).
+ *
+ * Teardown, from any state: close the agent, stop and free the VM, remove its directory in a worker,
+ * tell whoever waits, free. If the recipe had not ended, the caller's done comes last of all, with the
+ * first error; only then nothing of the VM is left.
+ */
+#include "factory/instance.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/hash.h"
+
+struct vf_destroy_waiter {
+    void (*done)(void *arg);
+    void *arg;
+    struct vf_destroy_waiter *next;
+};
+
+const char *const vf_source_names[] = {"clone", "cold", "build", NULL};
+
+static void teardown(struct vf_instance *vm);
+static void run_step(struct vf_instance *vm);
+
+/* ---- failing */
+
+static bool kvm_is_to_blame(const struct vf_instance *vm, const struct vf_error *err)
+{
+    return vm->spec.accel == VF_ACCEL_AUTO && vm->accel == VF_ACCEL_KVM && vm->step->boots &&
+           (err->code == VF_VMM_FAILED || err->code == VF_TIMEOUT || err->code == VF_VMM_DIED);
+}
+
+static void fail(struct vf_instance *vm, const struct vf_error *err)
+{
+    if (vm->state == VF_INSTANCE_DESTROYING)
+        return;
+    vm->error = *err;
+    if (vm->state == VF_INSTANCE_MAKING) {
+        if (kvm_is_to_blame(vm, err)) {
+            vm->factory->kvm_failed = true;
+            vm->retry_with_tcg = true;
+        }
+        vf_wrap(&vm->error, "%s", vm->step->stage);
+    }
+    vm->state = VF_INSTANCE_DESTROYING;
+    teardown(vm);
+}
+
+/* A VM event or a broken channel: the end of a VM in the making, news to the owner of a ready one. */
+void vf_instance_died(void *arg, const struct vf_error *err)
+{
+    struct vf_instance *vm = arg;
+    if (vm->state == VF_INSTANCE_MAKING)
+        fail(vm, err);
+    else if (vm->state == VF_INSTANCE_READY && vm->on_death) {
+        vf_death_cb cb = vm->on_death;
+        vm->on_death = NULL;
+        cb(vm->death_arg, vm, err);
+    }
+}
+
+void vf_instance_on_vm_event(void *arg, const struct vf_vm_event *ev)
+{
+    struct vf_instance *vm = arg;
+    struct vf_error e;
+    switch (ev->type) {
+    case VF_VM_EVENT_FAILED:
+        vf_fail(&e, VF_VMM_FAILED, "%s", ev->detail);
+        break;
+    case VF_VM_EVENT_EXITED:
+        vf_fail(&e, VF_VMM_DIED, "the VMM %s", ev->detail);
+        break;
+    case VF_VM_EVENT_GUEST_PANICKED:
+        vf_fail(&e, VF_GUEST_FAILED, "the guest's kernel panicked");
+        break;
+    case VF_VM_EVENT_GUEST_SHUTDOWN:
+        vf_fail(&e, VF_GUEST_FAILED, "the guest shut down or reset itself (%s)", ev->detail);
+        break;
+    default:
+        return;
+    }
+    const char *words = vf_vm_last_words(vm->vm);
+    if (words[0])
+        vf_hint(&e, "its last words: %s", strlen(words) > 200 ? words + strlen(words) - 200 : words);
+    vf_instance_died(vm, &e);
+}
+
+/* ---- running */
+
+static void note_stage(struct vf_instance *vm)
+{
+    int64_t now = vf_now_us();
+    if (vm->n_stages < VF_MAX_STAGES)
+        vm->stages[vm->n_stages++] =
+            (struct vf_stage){vm->step->stage, now - vm->step_began_us};
+    vm->step_began_us = now;
+}
+
+void vf_instance_step_done(void *arg, const struct vf_error *err)
+{
+    struct vf_instance *vm = arg;
+    if (vm->state != VF_INSTANCE_MAKING)
+        return;
+    if (err) {
+        fail(vm, err);
+        return;
+    }
+    note_stage(vm);
+    vm->step++;
+    if (vm->step->run) {
+        run_step(vm);
+        return;
+    }
+    vm->state = VF_INSTANCE_READY;
+    vf_instance_cb done = vm->done;
+    vm->done = NULL;
+    done(vm->arg, vm, NULL);
+}
+
+static void run_step(struct vf_instance *vm)
+{
+    struct vf_error e = {0};
+    if (vm->on_stage)
+        vm->on_stage(vm->stage_arg, vm->step->stage);
+    int r = vm->step->run(vm, &e);
+    if (r < 0)
+        fail(vm, &e);
+    else if (r == VF_STEP_DONE)
+        vf_instance_step_done(vm, NULL);
+}
+
+void vf_instance_part_ended(void *arg, const struct vf_error *err)
+{
+    struct vf_instance *vm = arg;
+    vm->part_running = false;
+    if (vm->state == VF_INSTANCE_DESTROYING)
+        teardown(vm);
+    else
+        vf_instance_step_done(vm, err);
+}
+
+int vf_instance_work(struct vf_instance *vm, int (*run)(struct vf_work *w, struct vf_error *err),
+                     struct vf_error *err)
+{
+    int r = vf_work_submit(vm->factory->loop, &vm->work, run, vf_instance_part_ended, vm);
+    if (r < 0)
+        return vf_fail_errno(err, r, "worker");
+    vm->part_running = true;
+    return 0;
+}
+
+static enum vf_accel choose_accel(const struct vf_factory *f, int wanted)
+{
+    if (wanted != VF_ACCEL_AUTO)
+        return (enum vf_accel)wanted;
+    if (f->kvm_failed)
+        return VF_ACCEL_TCG;
+    return vf_accel_resolve(f->auto_accel);
+}
+
+/* The first step of every recipe is work in another thread: it can't end before this returns. */
+static int begin(struct vf_instance *vm, struct vf_error *err)
+{
+    vm->state = VF_INSTANCE_MAKING;
+    vm->step = vm->steps;
+    vm->n_stages = 0;
+    vm->clock_rounds = 0;
+    vm->step_began_us = vf_now_us();
+    /* A clone runs under what its template ran under. */
+    vm->accel = vm->gen ? (enum vf_accel)vm->gen->manifest.vmm.accel
+                        : choose_accel(vm->factory, vm->spec.accel);
+    vf_random(vm->machine_id, sizeof(vm->machine_id));
+    vf_random(vm->entropy, sizeof(vm->entropy));
+    vf_random(vm->nonce, sizeof(vm->nonce));
+    /* As a version 4 UUID (RFC 9562), which machine-id(5) asks for. */
+    vm->machine_id[6] = (uint8_t)((vm->machine_id[6] & 0x0f) | 0x40);
+    vm->machine_id[8] = (uint8_t)((vm->machine_id[8] & 0x3f) | 0x80);
+    if (vm->on_stage)
+        vm->on_stage(vm->stage_arg, vm->step->stage);
+    return vm->step->run(vm, err);
+}
+
+static int check_options(const struct vf_vm_options *o, const struct vf_spec *spec,
+                         struct vf_error *err)
+{
+    size_t n = o->hostname ? strlen(o->hostname) : 0;
+    if (o->hostname &&
+        (n == 0 || n > 63 ||
+         strspn(o->hostname, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") !=
+             n))
+        return vf_fail(err, VF_INVALID_ARGUMENT,
+                       "hostname: 1 to 63 letters, digits, '-' and '.'");
+    if ((o->tap || o->has_mac || o->has_ipv4) && !spec->network.enabled)
+        return vf_fail(err, VF_INVALID_ARGUMENT,
+                       "tap, mac, ipv4: the template's spec has network.enabled false");
+    if (o->tap && (!o->tap[0] || strlen(o->tap) > 15))
+        return vf_fail(err, VF_INVALID_ARGUMENT, "tap: an interface name of 1 to 15 characters");
+    if (o->has_mac && o->mac[0] & 1)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "mac: is a multicast address");
+    if (o->has_ipv4 && o->prefix_len > 32)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "ipv4: prefix length: 0 to 32 (is %d)",
+                       o->prefix_len);
+    return 0;
+}
+
+int vf_instance_begin(struct vf_factory *f, enum vf_source source, const struct vf_step *steps,
+                      const struct vf_spec *spec, struct vf_generation *gen,
+                      const struct vf_vm_options *o, struct vf_build_job *job,
+                      vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
+                      struct vf_error *err)
+{
+    static const struct vf_vm_options no_options;
+    if (f->closing)
+        return vf_fail(err, VF_CANCELLED, "the factory is closing");
+    if (!o)
+        o = &no_options;
+    int r = check_options(o, spec, err);
+    if (r < 0)
+        return r;
+    struct vf_instance *vm = calloc(1, sizeof(*vm));
+    if (!vm)
+        return vf_fail(err, VF_NO_MEMORY, "VM");
+    r = vf_spec_copy(spec, &vm->spec, err);
+    if (r < 0) {
+        free(vm);
+        return r;
+    }
+    uint8_t bits[6];
+    char hex[13];
+    vf_random(bits, sizeof(bits));
+    vf_hex(bits, sizeof(bits), hex);
+    snprintf(vm->id, sizeof(vm->id), "%s", hex);
+    vm->factory = f;
+    vm->source = source;
+    vm->steps = vm->step = steps;
+    vm->options = *o;
+    if (o->hostname)
+        snprintf(vm->hostname, sizeof(vm->hostname), "%s", o->hostname);
+    else
+        snprintf(vm->hostname, sizeof(vm->hostname), "vf-%s", vm->id);
+    if (o->tap)
+        snprintf(vm->tap, sizeof(vm->tap), "%s", o->tap);
+    vm->options.hostname = vm->options.tap = NULL; /* copied above */
+    if (o->has_mac)
+        memcpy(vm->mac, o->mac, 6);
+    else {
+        memcpy(vm->mac, bits, 6);
+        vm->mac[0] = (uint8_t)((vm->mac[0] & 0xfc) | 0x02); /* locally administered, unicast */
+    }
+    vm->dirfd = vm->memory_fd = -1;
+    vm->job = job;
+    vm->plant = job != NULL;
+    vm->done = done;
+    vm->arg = arg;
+    vm->gen = gen ? vf_generation_ref(gen) : NULL;
+    r = begin(vm, err);
+    if (r < 0) {
+        vf_generation_unref(vm->gen);
+        vf_spec_free(&vm->spec);
+        free(vm);
+        return r;
+    }
+    vm->next = f->instances;
+    f->instances = vm;
+    if (ret_vm)
+        *ret_vm = vm;
+    return 0;
+}
+
+/* ---- taking apart; teardown is entered again at the end of each part */
+
+static void on_agent_closed(void *arg)
+{
+    struct vf_instance *vm = arg;
+    vm->agent_open = false;
+    teardown(vm);
+}
+
+static void on_vm_stopped(void *arg, const struct vf_error *err)
+{
+    struct vf_instance *vm = arg;
+    (void)err;
+    vf_vm_free(vm->vm);
+    vm->vm = NULL;
+    vm->teardown_begun = false;
+    teardown(vm);
+}
+
+static int remove_dir(struct vf_work *w, struct vf_error *err)
+{
+    struct vf_instance *vm = w->arg;
+    /* The last reference to a template's memory frees it, which takes a while too. */
+    vf_generation_unref(vm->gen);
+    vm->gen = NULL;
+    vf_close_fd(&vm->memory_fd);
+    if (vm->dirfd < 0)
+        return 0;
+    vf_close_fd(&vm->dirfd);
+    return vf_remove_tree(vm->factory->run_dirfd, vm->id, err);
+}
+
+static void forget(struct vf_instance *vm)
+{
+    for (struct vf_instance **p = &vm->factory->instances; *p; p = &(*p)->next)
+        if (*p == vm) {
+            *p = vm->next;
+            break;
+        }
+}
+
+static void gone(void *arg, const struct vf_error *err)
+{
+    struct vf_instance *vm = arg;
+    struct vf_factory *f = vm->factory;
+    (void)err; /* what could not be removed is swept at the next start */
+    vm->part_running = false;
+    free(vm->dir);
+    free(vm->disk);
+    free(vm->disk_backing);
+    vm->dir = vm->disk = vm->disk_backing = NULL;
+    if (vm->retry_with_tcg && !vm->destroy_waiters && !f->closing) {
+        vm->retry_with_tcg = false;
+        vm->teardown_begun = false;
+        struct vf_error e;
+        if (begin(vm, &e) < 0)
+            fail(vm, &e);
+        return;
+    }
+    forget(vm);
+    vf_spec_free(&vm->spec);
+    if (vm->done) {
+        struct vf_error e = vm->error;
+        vm->done(vm->arg, NULL, &e);
+    }
+    while (vm->destroy_waiters) {
+        struct vf_destroy_waiter *w = vm->destroy_waiters;
+        vm->destroy_waiters = w->next;
+        w->done(w->arg);
+        free(w);
+    }
+    free(vm);
+    vf_factory_check_closed(f);
+}
+
+static void teardown(struct vf_instance *vm)
+{
+    struct vf_error e;
+    if (vm->part_running || vm->teardown_begun)
+        return; /* its end comes back here */
+    if (vm->agent_open) {
+        if (!vm->agent.closing)
+            vf_agent_close(&vm->agent, on_agent_closed, vm);
+        return;
+    }
+    if (vm->vm) {
+        if (vf_vm_info_of(vm->vm)->state == VF_VM_NEW) {
+            vf_vm_free(vm->vm);
+            vm->vm = NULL;
+        } else {
+            vm->teardown_begun = true;
+            int r = vf_vm_stop(vm->vm, 0, on_vm_stopped, vm, &e);
+            assert(r == 0);
+            (void)r;
+            return;
+        }
+    }
+    vm->teardown_begun = true;
+    int r = vf_work_submit(vm->factory->loop, &vm->work, remove_dir, gone, vm);
+    assert(r == 0);
+    (void)r;
+}
+
+void vf_instance_destroy(struct vf_instance *vm, void (*done)(void *arg), void *arg)
+{
+    if (done) {
+        struct vf_destroy_waiter *w = malloc(sizeof(*w));
+        if (!w)
+            abort(); /* a few bytes: nothing sensible is left to do */
+        *w = (struct vf_destroy_waiter){done, arg, vm->destroy_waiters};
+        vm->destroy_waiters = w;
+    }
+    vm->retry_with_tcg = false;
+    if (vm->state == VF_INSTANCE_DESTROYING)
+        return;
+    struct vf_error e;
+    vf_fail(&e, VF_CANCELLED, "cancelled");
+    vm->on_death = NULL;
+    fail(vm, &e);
+}
+
+/* ---- what owners ask */
+
+void vf_instance_on_death(struct vf_instance *vm, vf_death_cb cb, void *arg)
+{
+    vm->on_death = cb;
+    vm->death_arg = arg;
+}
+
+const char *vf_instance_id(const struct vf_instance *vm)
+{
+    return vm->id;
+}
+
+enum vf_source vf_instance_source(const struct vf_instance *vm)
+{
+    return vm->source;
+}
+
+const struct vf_proof *vf_instance_proof(const struct vf_instance *vm)
+{
+    return &vm->proof;
+}
+
+const struct vf_stage *vf_instance_stages(const struct vf_instance *vm, int *ret_n)
+{
+    *ret_n = vm->n_stages;
+    return vm->stages;
+}
+
+struct vf_agent *vf_instance_agent(struct vf_instance *vm)
+{
+    return &vm->agent;
+}
+
+struct vf_vm *vf_instance_vm(struct vf_instance *vm)
+{
+    return vm->vm;
+}
+
+const char *vf_instance_dir(const struct vf_instance *vm)
+{
+    return vm->dir;
+}

@@ -1,0 +1,10 @@
+/* Programs of the host: where they are on PATH. */
+#ifndef VF_FACTORY_PROGRAMS_H
+#define VF_FACTORY_PROGRAMS_H
+
+#include "base/error.h"
+
+/* The absolute path of an executable on PATH; malloc'd. package: Debian's, for the hint. */
+int vf_find_program(const char *name, const char *package, char **ret_path, struct vf_error *err);
+
+#endif

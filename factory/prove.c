@@ -1,0 +1,252 @@
+/* The guest answers, proves what it is, and takes what makes it itself.
+ *
+ * HELLO tells the boot id and the nonce: a clone must return its template's (so a boot can't pass for a
+ * restore), anything else must have none (so no image carries one). RENEW brings fresh entropy, the time
+ * and an identity; the answer must show that each arrived: the entropy's digest, random bytes nobody
+ * else drew, a clock within 50 ms of ours, the machine-id, hostname and MAC as read back. One proof missing,
+ * and the VM is destroyed with that reason.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "base/clock.h"
+#include "base/hash.h"
+#include "factory/instance.h"
+
+#define CLOCK_GOOD_US 20000 /* better than this is not asked for */
+#define CLOCK_LIMIT_US 50000
+#define CLOCK_ROUNDS 3
+
+static int64_t answer_timeout_ms(const struct vf_instance *vm)
+{
+    return vm->gen ? vm->factory->answer_timeout_ms : vm->spec.agent.ready_timeout_ms;
+}
+
+static const char *hex_of(const uint8_t *p, size_t len, char *buf)
+{
+    vf_hex(p, len, buf);
+    return buf;
+}
+
+static void answered(struct vf_instance *vm, int r, const struct vf_error *err)
+{
+    if (r < 0)
+        vf_instance_step_done(vm, err);
+    else if (--vm->waiting == 0)
+        vf_instance_step_done(vm, NULL);
+}
+
+/* ---- hello */
+
+static int check_nonce(struct vf_instance *vm, const uint8_t *nonce, size_t len,
+                       struct vf_error *err)
+{
+    char hex[65];
+    if (!vm->gen) {
+        if (nonce)
+            return vf_fail(err, VF_PROOF_FAILED,
+                           "the guest booted with a template's nonce in it: its image holds what only "
+                           "a template's memory may hold");
+        return 0;
+    }
+    if (!nonce || len != 32)
+        return vf_fail(err, VF_PROOF_FAILED,
+                       "the guest returned no nonce: it was booted, not restored");
+    if (strcmp(hex_of(nonce, 32, hex), vm->gen->manifest.nonce) != 0)
+        return vf_fail(err, VF_PROOF_FAILED,
+                       "the guest returned another nonce than its template's: it was not restored "
+                       "from generation %lld",
+                       (long long)vm->gen->number);
+    snprintf(vm->proof.nonce, sizeof(vm->proof.nonce), "%s", hex);
+    vm->proof.nonce_matched = true;
+    vm->proof.generation = vm->gen->number;
+    return 0;
+}
+
+static int check_hello(struct vf_instance *vm, const struct vf_wire_frame *f, struct vf_error *err)
+{
+    size_t id_len = 0, nonce_len = 0, n = 0;
+    const uint8_t *id = vf_wire_find(f, VF_TAG_BOOT_ID, &id_len);
+    const uint8_t *nonce = vf_wire_find(f, VF_TAG_NONCE, &nonce_len);
+    const uint8_t *features = vf_wire_find(f, VF_TAG_FEATURES, &n);
+    uint32_t need = VF_FEATURE_RESEED | VF_FEATURE_CLOCK | VF_FEATURE_IDENTITY;
+    if (!id || id_len != 16)
+        return vf_fail(err, VF_PROOF_FAILED, "the guest told no boot id");
+    if (!features || n != 4 || (vf_wire_u32(features) & need) != need) {
+        vf_fail(err, VF_UNSUPPORTED,
+                "the guest's agent can't reseed its CRNG, set its clock and its identity");
+        return vf_hint(err, "build the guest image with this version's vmfactory-agent");
+    }
+    int r = check_nonce(vm, nonce, nonce_len, err);
+    if (r < 0)
+        return r;
+    vf_hex(id, 16, vm->proof.boot_id);
+    if (vm->gen && strcmp(vm->proof.boot_id, vm->gen->manifest.boot_id) != 0)
+        return vf_fail(err, VF_PROOF_FAILED, "the guest's boot id is not its template's");
+    return 0;
+}
+
+static int send_renew(struct vf_instance *vm, struct vf_error *err);
+
+static void on_hello(void *arg, const struct vf_wire_frame *f, const struct vf_error *err)
+{
+    struct vf_instance *vm = arg;
+    struct vf_error e;
+    if (vm->state != VF_INSTANCE_MAKING)
+        return;
+    if (err) {
+        vf_instance_step_done(vm, err);
+        return;
+    }
+    int r = check_hello(vm, f, &e);
+    /* On a channel that may lose what comes too early, the renewal waits for the hello. */
+    if (r == 0 && vm->agent.lossy && vm->waiting == 2)
+        r = send_renew(vm, &e);
+    answered(vm, r, &e);
+}
+
+int vf_step_hello(struct vf_instance *vm, struct vf_error *err)
+{
+    vm->waiting = 1;
+    return vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello, vm, err);
+}
+
+/* ---- renew */
+
+static int check_clock(struct vf_instance *vm, const struct vf_wire_frame *f, struct vf_error *err)
+{
+    size_t len = 0;
+    const uint8_t *t = vf_wire_find(f, VF_TAG_TIME, &len);
+    if (!t || len != 8)
+        return vf_fail(err, VF_PROOF_FAILED, "the guest told no time");
+    int64_t guest = vf_wire_i64(t) / 1000, host = vf_realtime_ns() / 1000;
+    if (__builtin_sub_overflow(guest, host, &vm->proof.clock_offset_us))
+        return vf_fail(err, VF_PROOF_FAILED, "the guest's clock is absurd");
+    return 0;
+}
+
+static int check_identity(struct vf_instance *vm, const struct vf_wire_frame *f,
+                          struct vf_error *err)
+{
+    size_t len = 0;
+    const uint8_t *p = vf_wire_find(f, VF_TAG_MACHINE_ID, &len);
+    if (!p || len != 16 || memcmp(p, vm->machine_id, 16) != 0)
+        return vf_fail(err, VF_PROOF_FAILED, "the guest did not take its machine-id");
+    vf_hex(p, 16, vm->proof.machine_id);
+    p = vf_wire_find(f, VF_TAG_HOSTNAME, &len);
+    if (!p || len != strlen(vm->hostname) || memcmp(p, vm->hostname, len) != 0)
+        return vf_fail(err, VF_PROOF_FAILED, "the guest did not take its hostname");
+    snprintf(vm->proof.hostname, sizeof(vm->proof.hostname), "%s", vm->hostname);
+    if (!vm->spec.network.enabled)
+        return 0;
+    p = vf_wire_find(f, VF_TAG_MAC, &len);
+    if (!p || len != 6 || memcmp(p, vm->mac, 6) != 0)
+        return vf_fail(err, VF_PROOF_FAILED, "the guest's NIC did not take its MAC address");
+    snprintf(vm->proof.mac, sizeof(vm->proof.mac), "%02x:%02x:%02x:%02x:%02x:%02x", p[0], p[1], p[2],
+             p[3], p[4], p[5]);
+    if (vm->options.has_ipv4 &&
+        (!(p = vf_wire_find(f, VF_TAG_IPV4, &len)) || len != 9 || memcmp(p, vm->options.ipv4, 4)))
+        return vf_fail(err, VF_PROOF_FAILED, "the guest's NIC did not take its IPv4 address");
+    return 0;
+}
+
+static int check_renewal(struct vf_instance *vm, const struct vf_wire_frame *f,
+                         struct vf_error *err)
+{
+    uint8_t digest[VF_SHA256_LEN];
+    size_t len = 0;
+    const uint8_t *p = vf_wire_find(f, VF_TAG_DIGEST, &len);
+    vf_sha256(vm->entropy, sizeof(vm->entropy), digest);
+    if (!p || len != sizeof(digest) || memcmp(p, digest, sizeof(digest)) != 0)
+        return vf_fail(err, VF_PROOF_FAILED, "the guest did not take its fresh entropy");
+    vf_hex(p, len, vm->proof.entropy_sha256);
+    p = vf_wire_find(f, VF_TAG_SAMPLE, &len);
+    if (!p || len != 16)
+        return vf_fail(err, VF_PROOF_FAILED, "the guest drew no random bytes after its reseed");
+    if (!vf_samples_add(vm->factory->samples, p))
+        return vf_fail(err, VF_PROOF_FAILED,
+                       "the guest drew the same random bytes as another VM: its reseed had no effect");
+    vf_hex(p, len, vm->proof.sample);
+    explicit_bzero(vm->entropy, sizeof(vm->entropy)); /* the guest's secret now */
+    return check_identity(vm, f, err);
+}
+
+static int send_time(struct vf_instance *vm, struct vf_error *err);
+
+static void on_renewed(void *arg, const struct vf_wire_frame *f, const struct vf_error *err)
+{
+    struct vf_instance *vm = arg;
+    struct vf_error e;
+    if (vm->state != VF_INSTANCE_MAKING)
+        return;
+    if (err) {
+        vf_instance_step_done(vm, err);
+        return;
+    }
+    int r = vm->clock_rounds == 1 ? check_renewal(vm, f, &e) : 0;
+    if (r == 0)
+        r = check_clock(vm, f, &e);
+    int64_t off = vm->proof.clock_offset_us;
+    if (r == 0 && (off > CLOCK_GOOD_US || off < -CLOCK_GOOD_US)) {
+        /* A guest's first steps are slow (its code and pages are cold), so the time it was told was old
+         * when it was set. Now they are warm. */
+        if (vm->clock_rounds < CLOCK_ROUNDS) {
+            if (send_time(vm, &e) < 0)
+                vf_instance_step_done(vm, &e);
+            return;
+        }
+        if (off > CLOCK_LIMIT_US || off < -CLOCK_LIMIT_US)
+            r = vf_fail(&e, VF_PROOF_FAILED, "the guest's clock is %lld ms off the host's",
+                        (long long)off / 1000);
+    }
+    answered(vm, r, &e);
+}
+
+static int send_time(struct vf_instance *vm, struct vf_error *err)
+{
+    struct vf_wire_writer w;
+    vm->clock_rounds++;
+    vf_agent_start(&vm->agent, &w, VF_MSG_RENEW);
+    vf_wire_put_i64(&w, VF_TAG_TIME, vf_realtime_ns());
+    return vf_agent_request(&vm->agent, &w, VF_MSG_RENEW_OK, answer_timeout_ms(vm), on_renewed, vm,
+                            err);
+}
+
+static int send_renew(struct vf_instance *vm, struct vf_error *err)
+{
+    struct vf_wire_writer w;
+    vm->clock_rounds = 1;
+    vf_agent_start(&vm->agent, &w, VF_MSG_RENEW);
+    vf_wire_put(&w, VF_TAG_ENTROPY, vm->entropy, sizeof(vm->entropy));
+    vf_wire_put(&w, VF_TAG_MACHINE_ID, vm->machine_id, sizeof(vm->machine_id));
+    vf_wire_put(&w, VF_TAG_HOSTNAME, vm->hostname, strlen(vm->hostname));
+    if (vm->spec.network.enabled) {
+        vf_wire_put(&w, VF_TAG_MAC, vm->mac, sizeof(vm->mac));
+        if (vm->options.has_ipv4) {
+            uint8_t v[9];
+            memcpy(v, vm->options.ipv4, 4);
+            v[4] = vm->options.prefix_len;
+            memcpy(v + 5, vm->options.gateway, 4);
+            vf_wire_put(&w, VF_TAG_IPV4, v, sizeof(v));
+        }
+    }
+    if (vm->plant)
+        vf_wire_put(&w, VF_TAG_NONCE, vm->nonce, sizeof(vm->nonce));
+    vf_wire_put_i64(&w, VF_TAG_TIME, vf_realtime_ns());
+    return vf_agent_request(&vm->agent, &w, VF_MSG_RENEW_OK, answer_timeout_ms(vm), on_renewed, vm,
+                            err);
+}
+
+int vf_step_renew(struct vf_instance *vm, struct vf_error *err)
+{
+    vm->waiting = 1;
+    return send_renew(vm, err);
+}
+
+int vf_step_prove(struct vf_instance *vm, struct vf_error *err)
+{
+    vm->waiting = 2;
+    int r = vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello, vm, err);
+    if (r == 0 && !vm->agent.lossy)
+        r = send_renew(vm, err);
+    return r;
+}
