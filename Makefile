@@ -117,6 +117,12 @@ T ?= *
 # Criterion runs each test in a process of its own; e2e tests share two cores with their VMs.
 UNIT_RUN = $(B)/tests/unit --filter '$(T)' -j2
 E2E_RUN = VF_BUILD=$(abspath build) VF_TESTS=$(abspath $(B)/tests) $(B)/tests/e2e --filter '$(T)' -j2
+# A sanitizer reports a leak or a race when the process ends, after Criterion has called the test
+# passed: so reports go to files, and a file fails the run.
+san_log = $(abspath $(B))/report-$@
+san_run = $(if $(SAN),rm -f $(san_log).*; export ASAN_OPTIONS=log_path=$(san_log) \
+    TSAN_OPTIONS=log_path=$(san_log); $(1); r=$$?; if cat $(san_log).* 2>/dev/null; then \
+    echo '$@: a sanitizer has reported the above' >&2; exit 1; fi; exit $$r,$(1))
 .PHONY: check check-unit check-e2e check-asan check-tsan
 check: deps
 	$(MAKE) all guest
@@ -124,9 +130,9 @@ check: deps
 	$(MAKE) check-asan
 	$(MAKE) check-tsan
 check-unit: $(B)/tests/unit
-	$(UNIT_RUN)
+	$(call san_run,$(UNIT_RUN))
 check-e2e: all guest $(B)/tests/e2e $(FAKES)
-	$(E2E_RUN)
+	$(call san_run,$(E2E_RUN))
 check-asan:
 	$(MAKE) SAN=asan all check-unit check-e2e
 check-tsan:
