@@ -37,7 +37,9 @@ PKG_LIBS = $(shell pkg-config --libs $(PKGS)) -pthread
 LIB_SRC := $(wildcard $(addsuffix /*.c,$(LIB_DIRS)))
 LIB := $(B)/libvmfactory.a
 # Each folder of tools/ with C in it is a program: tools/bench -> vmfactory-bench.
-PROGRAMS := $(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c))))
+PROGRAMS := $(filter-out common,$(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c)))))
+# What programs share, the end-to-end tests too.
+COMMON_SRC := $(wildcard tools/common/*.c)
 # These stand alone: they link the codec of the agent protocol and libc, nothing else.
 ALONE := agent floor
 PROG_BINS := $(PROGRAMS:%=$(B)/vmfactory-%)
@@ -87,7 +89,7 @@ $(LIB): $(call obj,$(LIB_SRC))
 	ar rcs $@ $^
 
 define program
-$(B)/vmfactory-$(1): $(call obj,$(wildcard tools/$(1)/*.c)) $(if $(filter $(1),$(ALONE)),$(call obj,base/wire.c base/sha256_small.c),$(LIB))
+$(B)/vmfactory-$(1): $(call obj,$(wildcard tools/$(1)/*.c)) $(if $(filter $(1),$(ALONE)),$(call obj,base/wire.c base/sha256_small.c),$(call obj,$(COMMON_SRC)) $(LIB))
 	$$(CC) $$(SANFLAGS) $(if $(filter agent,$(1)),$(if $(SAN),,-static)) -o $$@ $$^ $(if $(filter $(1),$(ALONE)),,$$(PKG_LIBS))
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
@@ -95,7 +97,7 @@ $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
 $(B)/tests/unit: $(call obj,$(UNIT_SRC)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
-$(B)/tests/e2e: $(call obj,$(E2E_SRC)) $(LIB)
+$(B)/tests/e2e: $(call obj,$(E2E_SRC) $(COMMON_SRC)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
 $(B)/tests/%: $(B)/obj/tests/fakes/%.o $(LIB)

@@ -35,7 +35,8 @@ struct vf_factory_config {
 struct vf_factory;
 int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
                     struct vf_factory **ret_factory, struct vf_error *err);
-/* Destroys every VM and cancels every build, then calls done and is no more. */
+/* Destroys every VM and cancels every build, then calls done and is no more. If there is nothing to destroy,
+ * done is called before this returns. */
 void vf_factory_close(struct vf_factory *f, void (*done)(void *arg), void *arg);
 
 /* --- VMs */
@@ -85,6 +86,10 @@ int vf_factory_cold(struct vf_factory *f, const struct vf_spec *spec, const stru
                     struct vf_error *err);
 /* From any state. done (may be NULL) comes when no process, descriptor or file of it is left. */
 void vf_instance_destroy(struct vf_instance *vm, void (*done)(void *arg), void *arg);
+/* Pauses a ready VM: it takes no CPU until it is woken. On failure it is destroyed before done is called. */
+int vf_instance_park(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err);
+/* Resumes a parked VM and renews it: fresh entropy, the time, its identity, each proved again. Likewise. */
+int vf_instance_wake(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err);
 void vf_instance_on_death(struct vf_instance *vm, vf_death_cb cb, void *arg);
 
 struct vf_agent;

@@ -393,6 +393,41 @@ void vf_instance_destroy(struct vf_instance *vm, void (*done)(void *arg), void *
     fail(vm, &e);
 }
 
+/* ---- parking: recipes of a VM that is ready already */
+
+static const struct vf_step park_recipe[] = {{"pause", vf_step_pause, false}, {NULL, NULL, false}};
+static const struct vf_step wake_recipe[] = {
+    {"resume", vf_step_resume, false}, {"renew", vf_step_renew, false}, {NULL, NULL, false}};
+
+static int run_again(struct vf_instance *vm, const struct vf_step *steps, vf_instance_cb done,
+                     void *arg, struct vf_error *err)
+{
+    if (vm->state != VF_INSTANCE_READY)
+        return vf_fail(err, VF_CONFLICT, "the VM is %s",
+                       vm->state == VF_INSTANCE_MAKING ? "not ready yet" : "being destroyed");
+    vf_random(vm->entropy, sizeof(vm->entropy));
+    vm->steps = vm->step = steps;
+    vm->n_stages = 0;
+    vm->step_began_us = vf_now_us();
+    int r = steps->run(vm, err);
+    if (r < 0)
+        return r;
+    vm->state = VF_INSTANCE_MAKING;
+    vm->done = done;
+    vm->arg = arg;
+    return 0;
+}
+
+int vf_instance_park(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err)
+{
+    return run_again(vm, park_recipe, done, arg, err);
+}
+
+int vf_instance_wake(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err)
+{
+    return run_again(vm, wake_recipe, done, arg, err);
+}
+
 /* ---- what owners ask */
 
 void vf_instance_on_death(struct vf_instance *vm, vf_death_cb cb, void *arg)
