@@ -39,7 +39,8 @@ struct vf_vm {
     uv_timer_t timer; /* deadline of op; grace of stop */
     bool timer_open;
 
-    bool incoming;    /* created to be restored */
+    bool incoming; /* created to be restored */
+    bool saved;    /* and has not run since */
     bool exited;
     bool stopping;
     vf_done_cb stop_done;

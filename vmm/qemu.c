@@ -49,7 +49,7 @@ static int alloc(uv_loop_t *loop, struct vf_vm **ret_vm, struct vf_error *err)
     struct vf_qemu *q = calloc(1, sizeof(*q));
     if (!q)
         return vf_fail(err, VF_NO_MEMORY, "QEMU driver");
-    q->process.pidfd = q->qmp.fd = q->output.fd = q->console.fd = -1;
+    q->process.pidfd = q->qmp.fd = q->output.fd = q->console.fd = q->dirfd = -1;
     *ret_vm = &q->vm;
     return 0;
 }
@@ -97,11 +97,18 @@ static void close_tail(struct vf_qemu *q, struct vf_qemu_tail *t)
         vf_close_fd(&t->fd);
 }
 
+static const char *const socket_names[] = {"qmp.sock", "agent.sock", "console.sock"};
+enum { QMP_SOCKET, AGENT_SOCKET, CONSOLE_SOCKET, SOCKET_COUNT };
+
 static void close_handles(struct vf_qemu *q)
 {
     if (q->close_begun)
         return;
     q->close_begun = true;
+    for (int i = 0; i < SOCKET_COUNT; i++)
+        if (q->sockets & 1u << i)
+            unlinkat(q->dirfd, socket_names[i], 0);
+    vf_close_fd(&q->dirfd);
     q->closing = 1; /* this function's own share */
     q->closing += vf_process_close(&q->process, on_process_closed);
     q->closing += vf_qmp_close(&q->qmp, on_qmp_closed);
@@ -192,19 +199,25 @@ static void stop(struct vf_vm *vm, bool graceful)
 
 /* ---- QMP */
 
+void vf_qemu_op_done(struct vf_qemu *q, const struct vf_error *err)
+{
+    if (!err || err->code != VF_VMM_DIED)
+        vf_vm_op_done(&q->vm, err);
+}
+
 static void on_negotiated(void *arg, const struct vf_json *ret, const struct vf_error *err)
 {
     struct vf_qemu *q = arg;
     (void)ret;
     if (!err)
         q->vm.info.connect_us = vf_now_us() - q->launched_us;
-    vf_vm_op_done(&q->vm, err);
+    vf_qemu_op_done(q, err);
 }
 
 static void op_failed(struct vf_qemu *q, int r, const struct vf_error *err)
 {
     if (r < 0)
-        vf_vm_op_done(&q->vm, err);
+        vf_qemu_op_done(q, err);
 }
 
 static void on_greeting(void *arg, const char *version)
@@ -218,7 +231,7 @@ static void on_greeting(void *arg, const char *version)
         vf_fail(&e, VF_UNSUPPORTED, "QEMU %s is too old: at least %d.%d is needed", version,
                 MIN_MAJOR, MIN_MINOR);
         vf_hint(&e, "install a newer qemu-system-x86, or give the path of one");
-        vf_vm_op_done(&q->vm, &e);
+        vf_qemu_op_done(q, &e);
         return;
     }
     int r = vf_qmp_execute(&q->qmp, "qmp_capabilities", NULL, -1, NULL, NULL, &e);
@@ -263,29 +276,34 @@ static void on_event(void *arg, const char *name, const struct vf_json *data)
             vf_vm_emit(vm, VF_VM_EVENT_GUEST_SHUTDOWN,
                        vf_json_str(vf_json_get(data, "reason"), ""));
     } else if (strcmp(name, "GUEST_PANICKED") == 0)
-        vf_vm_emit(vm, VF_VM_EVENT_GUEST_PANICKED,
-                   vf_json_str(vf_json_get(data, "action"), ""));
+        vf_vm_emit(vm, VF_VM_EVENT_GUEST_PANICKED, vf_json_str(vf_json_get(data, "action"), ""));
 }
 
 static void on_silence(uv_timer_t *t)
 {
     struct vf_vm *vm = t->data;
-    if (!vm->exited)
-        vf_vm_emit(vm, VF_VM_EVENT_FAILED, "QEMU closed its QMP connection, but lives");
+    struct vf_error e;
+    if (vm->exited || vm->stopping)
+        return;
+    vf_fail(&e, VF_PROTOCOL, "QEMU closed its QMP connection, but lives");
+    vf_vm_op_done(vm, &e);
+    vf_vm_emit(vm, VF_VM_EVENT_FAILED, "QEMU closed its QMP connection, but lives");
 }
 
 static void on_broken(void *arg, const struct vf_error *err)
 {
     struct vf_qemu *q = arg;
+    struct vf_vm *vm = &q->vm;
     if (err->code != VF_VMM_DIED) {
-        vf_vm_op_done(&q->vm, err);
-        vf_vm_emit(&q->vm, VF_VM_EVENT_FAILED, err->msg);
+        vf_vm_op_done(vm, err);
+        vf_vm_emit(vm, VF_VM_EVENT_FAILED, err->msg);
         return;
     }
-    /* A closed connection is mostly a process about to be reaped, and that tells more. For a VMM that
-     * closes and lives there is the deadline of the operation under way, or else this one. */
-    if (q->vm.op == VF_VM_OP_NONE)
-        vf_timer_at(&q->vm.timer, vf_deadline_after_ms(CLOSED_GRACE_MS), on_silence);
+    /* A closed connection is mostly a process about to be reaped, and that tells more. A VMM that closes
+     * and lives has this long, or what is left of the deadline of the operation under way. */
+    if (!vm->exited && !vm->stopping &&
+        (vm->op == VF_VM_OP_NONE || uv_timer_get_due_in(&vm->timer) > CLOSED_GRACE_MS))
+        vf_timer_at(&vm->timer, vf_deadline_after_ms(CLOSED_GRACE_MS), on_silence);
 }
 
 static const struct vf_qmp_callbacks qmp_callbacks = {on_greeting, on_event, on_broken};
@@ -309,20 +327,32 @@ static void close_pieces(struct pieces *p)
     vf_close_fd(&p->output_write);
 }
 
-static int make_pieces(const struct vf_vm_config *c, struct pieces *p, struct vf_error *err)
+static int make_socket(struct vf_qemu *q, int i, int *ret_fd, struct vf_error *err)
 {
-    int r = vf_unix_listen(c->dirfd, "qmp.sock", 1, &p->qmp_listen, err);
+    int r = vf_unix_listen(q->dirfd, socket_names[i], 4, ret_fd, err);
+    if (r == 0)
+        q->sockets |= 1u << i;
+    return r;
+}
+
+static int make_pieces(struct vf_qemu *q, const struct vf_vm_config *c, struct pieces *p,
+                       struct vf_error *err)
+{
+    q->dirfd = fcntl(c->dirfd, F_DUPFD_CLOEXEC, 0);
+    if (q->dirfd < 0)
+        return vf_fail_errno(err, errno, "the VM's directory");
+    int r = make_socket(q, QMP_SOCKET, &p->qmp_listen, err);
     if (r < 0)
         return r;
-    if ((r = vf_unix_connect(c->dirfd, "qmp.sock", &p->qmp, err)) < 0)
+    if ((r = vf_unix_connect(q->dirfd, socket_names[QMP_SOCKET], &p->qmp, err)) < 0)
         return r;
     if (c->channel != VF_CHANNEL_NONE &&
-        (r = vf_unix_listen(c->dirfd, "agent.sock", 4, &p->agent_listen, err)) < 0)
+        (r = make_socket(q, AGENT_SOCKET, &p->agent_listen, err)) < 0)
         return r;
     if (c->console) {
-        if ((r = vf_unix_listen(c->dirfd, "console.sock", 4, &p->console_listen, err)) < 0)
+        if ((r = make_socket(q, CONSOLE_SOCKET, &p->console_listen, err)) < 0)
             return r;
-        if ((r = vf_unix_connect(c->dirfd, "console.sock", &p->console, err)) < 0)
+        if ((r = vf_unix_connect(q->dirfd, socket_names[CONSOLE_SOCKET], &p->console, err)) < 0)
             return r;
     }
     int fds[2];
@@ -379,7 +409,7 @@ static int create(struct vf_vm *vm, const struct vf_vm_config *c, struct vf_erro
     if (!c->binary || c->binary[0] != '/')
         return vf_fail(err, VF_INVALID_ARGUMENT, "binary: an absolute path is needed");
     q->balloon = c->balloon;
-    int r = make_pieces(c, &p, err);
+    int r = make_pieces(q, c, &p, err);
     if (r == 0)
         r = launch(q, c, &p, err);
     if (r == 0)
@@ -394,7 +424,7 @@ static void on_plain_reply(void *arg, const struct vf_json *ret, const struct vf
 {
     struct vf_qemu *q = arg;
     (void)ret;
-    vf_vm_op_done(&q->vm, err);
+    vf_qemu_op_done(q, err);
 }
 
 static int run(struct vf_vm *vm, struct vf_error *err)
@@ -422,10 +452,12 @@ static int balloon(struct vf_vm *vm, uint64_t target, struct vf_error *err)
 static void on_balloon_info(void *arg, const struct vf_json *ret, const struct vf_error *err)
 {
     struct vf_qemu *q = arg;
+    if (err && err->code == VF_VMM_DIED)
+        return;
     /* The device answers only once the guest has its driver up: no figure is no error. */
     int64_t actual = err ? 0 : vf_json_int(vf_json_get(ret, "actual"), 0);
     q->vm.info.balloon_actual = actual > 0 ? (uint64_t)actual : 0;
-    vf_vm_op_done(&q->vm, NULL);
+    vf_qemu_op_done(q, NULL);
 }
 
 static void on_status(void *arg, const struct vf_json *ret, const struct vf_error *err)
@@ -433,20 +465,21 @@ static void on_status(void *arg, const struct vf_json *ret, const struct vf_erro
     struct vf_qemu *q = arg;
     struct vf_error e;
     if (err) {
-        vf_vm_op_done(&q->vm, err);
+        vf_qemu_op_done(q, err);
         return;
     }
     const char *status = vf_json_str(vf_json_get(ret, "status"), "");
     if (strcmp(status, "internal-error") == 0 || strcmp(status, "io-error") == 0 ||
         strcmp(status, "guest-panicked") == 0) {
         vf_fail(&e, VF_VMM_FAILED, "QEMU's run state is %s", status);
-        vf_vm_op_done(&q->vm, &e);
+        vf_qemu_op_done(q, &e);
         return;
     }
     if (!q->balloon)
-        vf_vm_op_done(&q->vm, NULL);
+        vf_qemu_op_done(q, NULL);
     else
-        op_failed(q, vf_qmp_execute(&q->qmp, "query-balloon", NULL, -1, on_balloon_info, q, &e), &e);
+        op_failed(q, vf_qmp_execute(&q->qmp, "query-balloon", NULL, -1, on_balloon_info, q, &e),
+                  &e);
 }
 
 static int info(struct vf_vm *vm, struct vf_error *err)

@@ -41,11 +41,15 @@ struct vf_qemu {
     struct vf_qemu_tail output, console;
     int64_t launched_us;
     bool launched, balloon, migrating, migration_failed;
-    int closing;       /* handles whose close callback is still to come */
+    int closing; /* handles whose close callback is still to come */
     bool close_begun;
-    bool stop_asked;
+    int dirfd;        /* the VM's directory, to remove the sockets from; -1: not created */
+    unsigned sockets; /* which were made, bits */
 };
 
+/* Ends the operation under way. An error that only says that the connection is gone is held back: the
+ * process's end, or its silence, says more (see on_broken in qemu.c). */
+void vf_qemu_op_done(struct vf_qemu *q, const struct vf_error *err);
 /* For qemu.c: the MIGRATION event, passed on while a save or restore is under way. */
 void vf_qemu_on_migration(struct vf_qemu *q, const char *status);
 int vf_qemu_save(struct vf_vm *vm, int dirfd, struct vf_error *err);

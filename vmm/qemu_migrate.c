@@ -20,15 +20,19 @@ static void on_save_failure(void *arg, const struct vf_json *ret, const struct v
 {
     struct vf_qemu *q = arg;
     struct vf_error e;
+    if (err && err->code == VF_VMM_DIED) {
+        vf_qemu_op_done(q, err);
+        return;
+    }
     vf_fail(&e, VF_VMM_FAILED, "QEMU could not write the state: %.200s",
             err ? err->msg : vf_json_str(vf_json_get(ret, "error-desc"), "no reason given"));
-    vf_vm_op_done(&q->vm, &e);
+    vf_qemu_op_done(q, &e);
 }
 
 static void fail_op(struct vf_qemu *q, const struct vf_error *err)
 {
     q->migrating = false;
-    vf_vm_op_done(&q->vm, err);
+    vf_qemu_op_done(q, err);
 }
 
 void vf_qemu_on_migration(struct vf_qemu *q, const char *status)
@@ -38,13 +42,13 @@ void vf_qemu_on_migration(struct vf_qemu *q, const char *status)
         return;
     if (strcmp(status, "completed") == 0) {
         q->migrating = false;
-        vf_vm_op_done(&q->vm, NULL);
+        vf_qemu_op_done(q, NULL);
     } else if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0) {
         q->migrating = false;
         if (q->vm.op == VF_VM_OP_RESTORE)
             return; /* QEMU now exits, with its reason on stderr */
         if (vf_qmp_execute(&q->qmp, "query-migrate", NULL, -1, on_save_failure, q, &e) < 0)
-            vf_vm_op_done(&q->vm, &e);
+            vf_qemu_op_done(q, &e);
     }
 }
 
@@ -75,8 +79,8 @@ int vf_qemu_save(struct vf_vm *vm, int dirfd, struct vf_error *err)
     if (fd < 0)
         return vf_fail_errno(err, errno, "state file '" STATE_FILE "'");
     /* The default limit of 128 MiB/s is for live migration over a network. */
-    int r = vf_qmp_execute(&q->qmp, "migrate-set-parameters",
-                           "{\"max-bandwidth\":1099511627776}", -1, on_step, q, err);
+    int r = vf_qmp_execute(&q->qmp, "migrate-set-parameters", "{\"max-bandwidth\":1099511627776}",
+                           -1, on_step, q, err);
     return r < 0 ? r : migrate(q, fd, "migrate", err);
 }
 

@@ -74,6 +74,17 @@ static ssize_t send_piece(int sock, const char *data, size_t len, int fd)
     return sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* A failed read or write. A peer that is gone shows as any of these, depending on what it left unread. */
+static void socket_error(struct vf_qmp *q, const char *what, int errnum)
+{
+    struct vf_error e;
+    if (errnum == EPIPE || errnum == ECONNRESET)
+        vf_fail(&e, VF_VMM_DIED, "QMP: the VMM closed the connection");
+    else
+        vf_fail(&e, VF_PROTOCOL, "QMP: %s: %s", what, strerror(errnum));
+    break_connection(q, &e);
+}
+
 static void flush_output(struct vf_qmp *q)
 {
     while (q->greeted && q->n_out > 0) {
@@ -84,9 +95,7 @@ static void flush_output(struct vf_qmp *q)
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             break;
         if (n < 0) {
-            struct vf_error e;
-            vf_fail(&e, VF_PROTOCOL, "QMP: write: %s", strerror(errno));
-            break_connection(q, &e);
+            socket_error(q, "write", errno);
             return;
         }
         vf_close_fd(&q->out[0].fd);
@@ -169,8 +178,7 @@ static void protocol_error(struct vf_qmp *q, const char *what)
 
 static void on_greeting(struct vf_qmp *q, const struct vf_json *msg)
 {
-    const struct vf_json *v =
-        vf_json_get(vf_json_get(vf_json_get(msg, "QMP"), "version"), "qemu");
+    const struct vf_json *v = vf_json_get(vf_json_get(vf_json_get(msg, "QMP"), "version"), "qemu");
     if (!vf_json_is_object(v)) {
         protocol_error(q, "the first message is no greeting");
         return;
@@ -251,15 +259,11 @@ static void read_input(struct vf_qmp *q)
     if (n < 0) {
         if (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK)
             return;
-        struct vf_error e;
-        vf_fail(&e, VF_PROTOCOL, "QMP: read: %s", strerror(errno));
-        break_connection(q, &e);
+        socket_error(q, "read", errno);
         return;
     }
     if (n == 0) {
-        struct vf_error e;
-        vf_fail(&e, VF_VMM_DIED, "QMP: the VMM closed the connection");
-        break_connection(q, &e);
+        socket_error(q, "read", EPIPE);
         return;
     }
     size_t start = 0, scanned = q->in_len;
@@ -282,7 +286,11 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (q->closing || q->is_broken)
         return;
     if (status < 0) {
-        protocol_error(q, uv_strerror(status));
+        /* libuv stopped polling and says EBADF whatever the error is: the socket knows better, after
+         * what is still to be read. */
+        read_input(q);
+        if (!q->closing && !q->is_broken)
+            update_poll(q);
         return;
     }
     if (events & UV_READABLE)

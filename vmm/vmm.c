@@ -18,8 +18,8 @@
 
 static const struct {
     const char *name;
-    unsigned from;           /* states it is allowed in, as bits */
-    enum vf_vm_state to;     /* VF_VM_NEW: unchanged */
+    unsigned from;       /* states it is allowed in, as bits */
+    enum vf_vm_state to; /* VF_VM_NEW: unchanged */
     int64_t timeout_ms;
 } op_table[VF_VM_OP_COUNT] = {
     [VF_VM_OP_CREATE] = {"create", 1u << VF_VM_NEW, VF_VM_CREATED, 10000},
@@ -89,6 +89,8 @@ static void finish_op(struct vf_vm *vm, const struct vf_error *err)
             vm->info.state = VF_VM_DEAD;
         else if (op_table[op].to != VF_VM_NEW)
             vm->info.state = op_table[op].to;
+        if (op == VF_VM_OP_SAVE || op == VF_VM_OP_RESUME)
+            vm->saved = op == VF_VM_OP_SAVE;
     }
     done(arg, err);
 }
@@ -109,7 +111,8 @@ static void add_last_words(struct vf_vm *vm, struct vf_error *err)
 {
     const char *words = vf_vm_last_words(vm);
     if (words[0])
-        vf_hint(err, "its last words: %s", strlen(words) > 200 ? words + strlen(words) - 200 : words);
+        vf_hint(err, "its last words: %s",
+                strlen(words) > 200 ? words + strlen(words) - 200 : words);
 }
 
 static void on_deadline(uv_timer_t *t)
@@ -175,6 +178,8 @@ static int check_state(const struct vf_vm *vm, enum vf_vm_op op, struct vf_error
     if ((op == VF_VM_OP_START && vm->incoming) || (op == VF_VM_OP_RESTORE && !vm->incoming))
         return vf_fail(err, VF_CONFLICT, "%s: the VM was created to be %s", op_table[op].name,
                        vm->incoming ? "restored" : "started");
+    if (op == VF_VM_OP_SAVE && vm->saved)
+        return vf_fail(err, VF_CONFLICT, "save: the VM was saved already and has not run since");
     return 0;
 }
 
@@ -277,7 +282,8 @@ int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb do
     return 0;
 }
 
-int vf_vm_start(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg, struct vf_error *err)
+int vf_vm_start(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg,
+                struct vf_error *err)
 {
     int r = submit(vm, VF_VM_OP_START, timeout_ms, done, arg, err);
     if (r == 0 && (r = vm->ops->start(vm, err)) < 0)
@@ -285,7 +291,8 @@ int vf_vm_start(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg
     return r;
 }
 
-int vf_vm_pause(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg, struct vf_error *err)
+int vf_vm_pause(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg,
+                struct vf_error *err)
 {
     int r = submit(vm, VF_VM_OP_PAUSE, timeout_ms, done, arg, err);
     if (r == 0 && (r = vm->ops->pause(vm, err)) < 0)

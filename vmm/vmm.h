@@ -29,17 +29,19 @@
 enum vf_accel vf_accel_resolve(enum vf_accel accel);
 
 struct vf_vm_disk {
-    const char *path;    /* absolute; the image the guest writes to, or reads */
-    const char *format;  /* "raw" or "qcow2" */
+    const char *path;   /* absolute; the image the guest writes to, or reads */
+    const char *format; /* "raw" or "qcow2" */
     bool readonly;
-    const char *backing; /* for qcow2: absolute path, overrides what the image's header says; or NULL */
+    const char
+        *backing; /* for qcow2: absolute path, overrides what the image's header says; or NULL */
     const char *backing_format;
-    const char *backing2; /* the backing's backing (a template's overlay stands on a raw base); or NULL */
+    const char
+        *backing2; /* the backing's backing (a template's overlay stands on a raw base); or NULL */
     const char *backing2_format;
 };
 
 struct vf_vm_nic {
-    const char *tap;    /* name of an existing tap device */
+    const char *tap; /* name of an existing tap device */
     uint8_t mac[6];
 };
 
@@ -48,16 +50,16 @@ struct vf_vm_nic {
 
 /* All of it is copied by create; descriptors are duplicated. */
 struct vf_vm_config {
-    const char *id;         /* for logs and process titles */
-    int dirfd;              /* the VM's own directory: sockets are made there */
-    const char *binary;     /* absolute path of the VMM's executable; ignored by null */
+    const char *id;     /* for logs and process titles */
+    int dirfd;          /* the VM's own directory: sockets are made there */
+    const char *binary; /* absolute path of the VMM's executable; ignored by null */
     enum vf_machine machine;
-    enum vf_accel accel;    /* AUTO is resolved by create */
-    int vcpus;              /* 1..64 */
-    uint64_t memory_size;   /* bytes, a multiple of 1 MiB */
-    int memory_fd;          /* memfd or file of that size */
-    bool memory_shared;     /* true: writes go to memory_fd (a template); false: copy-on-write */
-    bool incoming;          /* wait for restore instead of booting */
+    enum vf_accel accel;  /* AUTO is resolved by create */
+    int vcpus;            /* 1..64 */
+    uint64_t memory_size; /* bytes, a multiple of 1 MiB */
+    int memory_fd;        /* memfd or file of that size */
+    bool memory_shared;   /* true: writes go to memory_fd (a template); false: copy-on-write */
+    bool incoming;        /* wait for restore instead of booting */
     const char *kernel, *initrd, *cmdline; /* NULL: none. Not needed with incoming */
     struct vf_vm_disk disks[VF_VM_MAX_DISKS];
     int n_disks;
@@ -67,19 +69,19 @@ struct vf_vm_config {
     bool console;            /* keep the last of the serial console for error messages; not with
                                 VF_CHANNEL_SERIAL, and not worth its cost in a clone */
     bool balloon;
-    bool die_with_parent;    /* the VMM is killed when the calling thread ends, however it ends */
+    bool die_with_parent; /* the VMM is killed when the calling thread ends, however it ends */
     int64_t create_timeout_ms;
 };
 
 enum vf_vm_state {
-    VF_VM_NEW,      /* create was never called */
+    VF_VM_NEW, /* create was never called */
     VF_VM_CREATING,
-    VF_VM_CREATED,  /* the VMM is up and answers; no guest has run */
+    VF_VM_CREATED, /* the VMM is up and answers; no guest has run */
     VF_VM_RUNNING,
     VF_VM_PAUSED,
-    VF_VM_DEAD,     /* the process ended unasked, or an operation failed: only stop is left */
+    VF_VM_DEAD, /* the process ended unasked, or an operation failed: only stop is left */
     VF_VM_STOPPING,
-    VF_VM_GONE      /* no process is left */
+    VF_VM_GONE /* no process is left */
 };
 const char *vf_vm_state_name(enum vf_vm_state s);
 
@@ -88,8 +90,8 @@ enum vf_vm_event_type {
     VF_VM_EVENT_RESUMED,
     VF_VM_EVENT_GUEST_SHUTDOWN, /* the guest asked for power off or reset */
     VF_VM_EVENT_GUEST_PANICKED,
-    VF_VM_EVENT_FAILED,         /* the VMM can't go on (KVM internal error, I/O error); detail says */
-    VF_VM_EVENT_EXITED          /* the process is gone, unasked; detail: how. Comes last, once */
+    VF_VM_EVENT_FAILED, /* the VMM can't go on (KVM internal error, I/O error); detail says */
+    VF_VM_EVENT_EXITED  /* the process is gone, unasked; detail: how. Comes last, once */
 };
 struct vf_vm_event {
     enum vf_vm_event_type type;
@@ -99,21 +101,22 @@ typedef void (*vf_vm_event_cb)(void *arg, const struct vf_vm_event *ev);
 
 struct vf_vm_info {
     enum vf_vm_state state;
-    pid_t pid;            /* 0: none */
-    char version[32];     /* "7.2.22"; empty before create has ended */
-    enum vf_accel accel;  /* KVM or TCG */
+    pid_t pid;           /* 0: none */
+    char version[32];    /* "7.2.22"; empty before create has ended */
+    enum vf_accel accel; /* KVM or TCG */
     uint64_t memory_size;
     uint64_t balloon_actual; /* bytes the guest has now; 0 without a balloon */
-    int64_t process_us, connect_us; /* how long create took to start the process; until it answered */
+    int64_t process_us,
+        connect_us; /* how long create took to start the process; until it answered */
 };
 
 struct vf_vmm_caps {
-    bool save;            /* save and restore */
+    bool save;               /* save and restore */
     bool shared_memory_save; /* save leaves memory alone if it is shared */
     bool balloon;
     bool console;
-    bool standby;         /* create(incoming) can wait, unbound in time, for restore */
-    bool park_paused;     /* a restored VM may wait paused and be resumed later */
+    bool standby;     /* create(incoming) can wait, unbound in time, for restore */
+    bool park_paused; /* a restored VM may wait paused and be resumed later */
     bool channel_virtio_serial, channel_serial;
     bool kvm, tcg;
 };
@@ -148,9 +151,12 @@ int vf_vm_new(uv_loop_t *loop, const struct vf_vmm_ops *ops, vf_vm_event_cb on_e
 /* Starts the VMM; done when it answers. cfg->create_timeout_ms is the deadline. */
 int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb done, void *arg,
                  struct vf_error *err);
-int vf_vm_start(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg, struct vf_error *err);
-int vf_vm_pause(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg, struct vf_error *err);
-/* Writes the device state of a paused VM into dirfd (empty of the driver's file names). */
+int vf_vm_start(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg,
+                struct vf_error *err);
+int vf_vm_pause(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg,
+                struct vf_error *err);
+/* Writes the device state of a paused VM into dirfd (empty of the driver's file names: an existing one
+ * is VF_CONFLICT). Once saved, it must have run before it is saved again. */
 int vf_vm_save(struct vf_vm *vm, int dirfd, int64_t timeout_ms, vf_done_cb done, void *arg,
                struct vf_error *err);
 int vf_vm_restore(struct vf_vm *vm, int dirfd, int64_t timeout_ms, vf_done_cb done, void *arg,
@@ -167,8 +173,9 @@ int vf_vm_query(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg
 const struct vf_vm_info *vf_vm_info_of(const struct vf_vm *vm);
 /* Ends the VM from any state: an operation under way ends with VF_CANCELLED, then (graceful: after
  * quit was tried for grace_ms) the process is killed and reaped, then done is called. Never fails. A second call
- * is refused with VF_CONFLICT. No event comes once it was called. */
-int vf_vm_stop(struct vf_vm *vm, int64_t grace_ms, vf_done_cb done, void *arg, struct vf_error *err);
+ * is refused with VF_CONFLICT. No event comes once it was called. The sockets it made are removed. */
+int vf_vm_stop(struct vf_vm *vm, int64_t grace_ms, vf_done_cb done, void *arg,
+               struct vf_error *err);
 /* Withdraws the operation under way: it ends with VF_CANCELLED. No-op if there is none. */
 void vf_vm_cancel(struct vf_vm *vm);
 /* Frees a VM that is NEW or GONE (asserted); after create was called, even if it failed, stop comes

@@ -303,6 +303,12 @@ static void saved_twice(struct fixture *f)
     sup_must(v, VF_VM_OP_SAVE, first);
     int n = sup_count_files(first);
     cr_assert_gt(n, 0);
+    cr_assert_eq(sup_do(v, VF_VM_OP_SAVE, second, 0), VF_CONFLICT, "%s", v->op.err.msg);
+    cr_assert(strstr(v->op.err.msg, "save: the VM was saved already"), "%s", v->op.err.msg);
+    cr_assert_eq(sup_count_files(second), 0);
+
+    sup_must(v, VF_VM_OP_RESUME, -1);
+    sup_must(v, VF_VM_OP_PAUSE, -1);
     cr_assert_eq(sup_do(v, VF_VM_OP_SAVE, first, 0), VF_CONFLICT, "%s", v->op.err.msg);
     cr_assert(strstr(v->op.err.msg, "save: "), "%s", v->op.err.msg);
     cr_assert_eq(sup_count_files(first), n);

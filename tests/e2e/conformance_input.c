@@ -148,7 +148,8 @@ static void bad_saved_states(struct fixture *f)
     int empty = sup_dir(&f->s, "empty");
     must_not_restore(f, empty, "an empty directory");
     close(empty);
-    static const int percents[] = {0, 1, 50, 90};
+    /* Not more: QEMU's stream ends with a description of itself, which it does not need. */
+    static const int percents[] = {0, 1, 25, 50};
     for (size_t i = 0; i < sizeof(percents) / sizeof(*percents); i++) {
         char name[32];
         snprintf(name, sizeof(name), "cut%d", percents[i]);
