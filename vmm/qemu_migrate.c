@@ -3,8 +3,9 @@
  * The stream goes through a descriptor passed by SCM_RIGHTS (getfd), so that QEMU needs neither a path nor
  * a child process, and `-sandbox spawn=deny` can stay on. x-ignore-shared (set by create) leaves
  * shared memory out of the stream: a save of 4 GiB writes as little as one of 256 MiB. The end is
- * the MIGRATION event `completed`; `failed` and `cancelled` end a save with what query-migrate says; a
- * failed restore ends QEMU itself (its exit and last words make the error).
+ * the MIGRATION event `completed`; after a save QEMU sends it a moment before it takes `cont` again, so
+ * its run state is asked until it has moved on. `failed` and `cancelled` end a save with what
+ * query-migrate says; a failed restore ends QEMU itself (its exit and last words make the error).
  */
 #include "vmm/qemu.h"
 
@@ -35,6 +36,26 @@ static void fail_op(struct vf_qemu *q, const struct vf_error *err)
     vf_qemu_op_done(q, err);
 }
 
+static void ask_finished(struct vf_qemu *q);
+
+static void on_finished(void *arg, const struct vf_json *ret, const struct vf_error *err)
+{
+    struct vf_qemu *q = arg;
+    if (!err && strcmp(vf_json_str(vf_json_get(ret, "status"), ""), "finish-migrate") == 0) {
+        if (q->vm.op == VF_VM_OP_SAVE) /* else the deadline was faster */
+            ask_finished(q);
+        return;
+    }
+    vf_qemu_op_done(q, err);
+}
+
+static void ask_finished(struct vf_qemu *q)
+{
+    struct vf_error e;
+    if (vf_qmp_execute(&q->qmp, "query-status", NULL, -1, on_finished, q, &e) < 0)
+        vf_qemu_op_done(q, &e);
+}
+
 void vf_qemu_on_migration(struct vf_qemu *q, const char *status)
 {
     struct vf_error e;
@@ -42,7 +63,10 @@ void vf_qemu_on_migration(struct vf_qemu *q, const char *status)
         return;
     if (strcmp(status, "completed") == 0) {
         q->migrating = false;
-        vf_qemu_op_done(q, NULL);
+        if (q->vm.op == VF_VM_OP_SAVE)
+            ask_finished(q);
+        else
+            vf_qemu_op_done(q, NULL);
     } else if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0) {
         q->migrating = false;
         if (q->vm.op == VF_VM_OP_RESTORE)
