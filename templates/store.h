@@ -32,6 +32,8 @@ int vf_store_open(const char *path, struct vf_store **ret_store, struct vf_error
 void vf_store_close(struct vf_store *store);
 /* Absolute. */
 const char *vf_store_path(const struct vf_store *store);
+/* Litter that the sweep could not remove: worth a line in the log, no reason to stop. NULL: none. */
+const struct vf_error *vf_store_sweep_error(const struct vf_store *store);
 
 /* --- building */
 struct vf_build;
