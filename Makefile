@@ -144,10 +144,10 @@ check-tsan:
 .PHONY: demo bench
 demo: deps
 	$(MAKE) all guest
-	build/vmfactory-demo --guest $(GUEST)
+	build/vmfactory-demo --spec templates/specs/linux.json
 bench: deps
 	$(MAKE) all guest
-	build/vmfactory-bench --guest $(GUEST) $(BENCH_ARGS)
+	build/vmfactory-bench --specs templates/specs $(BENCH_ARGS)
 
 # ---- lint
 C_FILES := $(wildcard */*.[ch] tools/*/*.[ch] tests/*/*.[ch])

@@ -88,6 +88,11 @@ void vf_factory_close(struct vf_factory *f, void (*done)(void *arg), void *arg)
     vf_factory_check_closed(f);
 }
 
+const char *vf_factory_qemu(const struct vf_factory *f)
+{
+    return f->qemu;
+}
+
 static int need_vmm(struct vf_factory *f, const struct vf_spec *spec, struct vf_error *err)
 {
     if (spec->vmm != VF_SPEC_VMM_QEMU || f->qemu)

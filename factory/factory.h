@@ -38,6 +38,8 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
 /* Destroys every VM and cancels every build, then calls done and is no more. If there is nothing to destroy,
  * done is called before this returns. */
 void vf_factory_close(struct vf_factory *f, void (*done)(void *arg), void *arg);
+/* The QEMU it uses, or NULL if there is none. */
+const char *vf_factory_qemu(const struct vf_factory *f);
 
 /* --- VMs */
 enum vf_source { VF_SOURCE_CLONE, VF_SOURCE_COLD, VF_SOURCE_BUILD };

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/fd.h"
+#include "factory/cmdline.h"
 #include "factory/instance.h"
 #include "factory/overlay.h"
 #include "templates/memory.h"
@@ -88,21 +89,6 @@ int vf_step_prepare(struct vf_instance *vm, struct vf_error *err)
 
 /* ---- create */
 
-/* What every guest of ours is told, then what the spec says: the later word wins in Linux. */
-static char *make_cmdline(const struct vf_spec *s)
-{
-    char *out = NULL;
-    const char *channel = s->agent.channel == VF_CHANNEL_SERIAL ? "serial:/dev/ttyS0"
-                                                                : "virtio-serial:vf.agent";
-    bool console = s->agent.channel != VF_CHANNEL_SERIAL;
-    if (asprintf(&out, "%squiet panic=-1 reboot=t vf.channel=%s%s%s%s",
-                 console ? "console=ttyS0 " : "", channel,
-                 s->boot.has_root ? " vf.root=/dev/vda" : "", s->boot.cmdline ? " " : "",
-                 s->boot.cmdline ? s->boot.cmdline : "") < 0)
-        return NULL;
-    return out;
-}
-
 static void on_created(void *arg, const struct vf_error *err)
 {
     struct vf_instance *vm = arg;
@@ -168,7 +154,7 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
         memcpy(c.nics[0].mac, vm->mac, 6);
         c.n_nics = 1;
     }
-    VF_CLEANUP_FREE char *cmdline = make_cmdline(s);
+    VF_CLEANUP_FREE char *cmdline = vf_kernel_cmdline(s);
     if (!cmdline)
         return vf_fail(err, VF_NO_MEMORY, "command line");
     c.cmdline = cmdline;

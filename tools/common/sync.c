@@ -114,6 +114,15 @@ void vf_sync_close(struct vf_sync *s)
     s->dir = NULL;
 }
 
+int vf_sync_qemu(struct vf_sync *s, const char **ret_path, struct vf_error *err)
+{
+    const char *path = vf_factory_qemu(s->factory);
+    if (!path)
+        return vf_fail(err, VF_NOT_FOUND, "qemu-system-x86_64 is not on PATH");
+    *ret_path = path;
+    return 0;
+}
+
 int vf_sync_wait(struct vf_sync *s, const bool *flag, struct vf_error *err)
 {
     while (!*flag && !s->interrupted)

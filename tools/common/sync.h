@@ -31,6 +31,8 @@ struct vf_sync {
 int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_error *err);
 /* Destroys everything. Safe after a failed open. */
 void vf_sync_close(struct vf_sync *s);
+/* The path of the QEMU that is used; valid until close. */
+int vf_sync_qemu(struct vf_sync *s, const char **ret_path, struct vf_error *err);
 /* Runs the loop until *flag; VF_CANCELLED on a signal. */
 int vf_sync_wait(struct vf_sync *s, const bool *flag, struct vf_error *err);
 

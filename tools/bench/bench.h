@@ -1,0 +1,49 @@
+/* Inside the benchmark: what is measured (measure.c) and how it is shown (report.c). */
+#ifndef VF_TOOLS_BENCH_BENCH_H
+#define VF_TOOLS_BENCH_BENCH_H
+
+#include <stdbool.h>
+#include "factory/measure.h"
+#include "tools/bench/stats.h"
+#include "tools/common/floor.h"
+#include "tools/common/sync.h"
+
+#define MAX_RESULTS 48
+#define MAX_BENCH_STAGES 8
+
+struct stage_series {
+    const char *name;
+    struct series ours, floor;
+};
+
+/* One line of the table: ours against the floor, in turn. */
+struct result {
+    const char *name; /* "clone", "cold", "save", "resume" */
+    const char *guest, *accel;
+    int64_t memory_mib;
+    int parallel; /* so many at once; the times are until the last is ready */
+    struct series ours, floor;
+    struct stage_series stages[MAX_BENCH_STAGES];
+    int n_stages;
+};
+
+struct bench {
+    int clones, colds, saves, bursts, burst_size; /* how many of each */
+    bool big;                                     /* also the 4 GiB save */
+    struct vf_sync sync;
+    struct vf_floor floor;
+    struct result results[MAX_RESULTS];
+    int n_results;
+    bool has_memory; /* of a Linux clone at hand-over, medians over the clones */
+    struct series guest_anonymous_kib, vmm_anonymous_kib, pss_kib;
+    int64_t template_resident_kib;
+    char qemu_version[32];
+};
+
+/* The spec in file, under accel. Adds its results. */
+int bench_guest(struct bench *b, const char *file, const char *guest, enum vf_accel accel,
+                struct vf_error *err);
+void report_table(struct bench *b, bool stages);
+void report_json(struct bench *b);
+
+#endif

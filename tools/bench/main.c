@@ -1,0 +1,120 @@
+/* vmfactory-bench: the factory against the floor and against cold boots, in turn, in one run.
+ *
+ * For each guest that this host can run it builds the template, then times clones, parked clones resumed,
+ * clones made at once, cold boots and saves. Times are whole: from the call to its callback.
+ */
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "tools/bench/bench.h"
+
+static int usage(int status)
+{
+    fputs("usage: vmfactory-bench --specs DIR [OPTION…]\n"
+          "  --specs DIR     where linux.json and tiny.json are\n"
+          "  --clones N      clones a guest (20), each also parked and woken\n"
+          "  --colds N       cold boots a guest (5)\n"
+          "  --saves N       saves of 4 GiB beside 256 MiB, Linux (3)\n"
+          "  --bursts N      rounds of clones at once, Linux (3); --burst N: how many at once (16)\n"
+          "  --guest NAME    only linux, or only tiny\n"
+          "  --qemu FILE     instead of the one on PATH\n"
+          "  --stages        the time of each stage, too\n"
+          "  --json          for programs\n",
+          status ? stderr : stdout);
+    return status;
+}
+
+static int number(const char *text, int max)
+{
+    char *end;
+    long v = strtol(text, &end, 10);
+    if (*end || end == text || v < 0 || v > max) {
+        fprintf(stderr, "vmfactory-bench: '%s': a number from 0 to %d is needed\n", text, max);
+        exit(2);
+    }
+    return (int)v;
+}
+
+static bool kvm_opens(void)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
+}
+
+static int run_guest(struct bench *b, const char *specs, const char *guest, enum vf_accel accel,
+                     const char *only, struct vf_error *err)
+{
+    char file[4096];
+    if (only && strcmp(only, guest) != 0)
+        return 0;
+    fprintf(stderr, "measuring: %s guest on %s\n", guest, vf_accel_names[accel]);
+    snprintf(file, sizeof(file), "%s/%s.json", specs, guest);
+    return bench_guest(b, file, guest, accel, err);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"specs", required_argument, NULL, 's'},  {"clones", required_argument, NULL, 'n'},
+        {"colds", required_argument, NULL, 'c'},  {"saves", required_argument, NULL, 'w'},
+        {"bursts", required_argument, NULL, 'b'}, {"burst", required_argument, NULL, 'B'},
+        {"guest", required_argument, NULL, 'g'},  {"qemu", required_argument, NULL, 'q'},
+        {"stages", no_argument, NULL, 't'},       {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},         {0}};
+    struct bench *b = calloc(1, sizeof(*b));
+    const char *specs = NULL, *only = NULL, *qemu = NULL;
+    bool stages = false, json = false;
+    if (!b)
+        abort();
+    b->clones = 20;
+    b->colds = 5;
+    b->saves = 3;
+    b->bursts = 3;
+    b->burst_size = 16;
+    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
+        switch (c) {
+        case 's': specs = optarg; break;
+        case 'n': b->clones = number(optarg, 100000); break;
+        case 'c': b->colds = number(optarg, 1000); break;
+        case 'w': b->saves = number(optarg, 1000); break;
+        case 'b': b->bursts = number(optarg, 1000); break;
+        case 'B': b->burst_size = number(optarg, 64); break;
+        case 'g': only = optarg; break;
+        case 'q': qemu = optarg; break;
+        case 't': stages = true; break;
+        case 'j': json = true; break;
+        case 'h': return usage(0);
+        default: return usage(2);
+        }
+    if (!specs || optind != argc)
+        return usage(2);
+    b->big = b->saves > 0;
+
+    struct vf_error err;
+    struct vf_sync_options o = {.qemu = qemu};
+    b->floor.program = vf_floor_find();
+    int r = vf_sync_open(&b->sync, &o, &err);
+    if (r == 0)
+        r = vf_sync_qemu(&b->sync, &b->floor.qemu, &err);
+    if (r == 0)
+        r = run_guest(b, specs, "linux", VF_ACCEL_TCG, only, &err);
+    b->bursts = 0;
+    if (r == 0)
+        r = run_guest(b, specs, "tiny", VF_ACCEL_TCG, only, &err);
+    if (r == 0 && !kvm_opens())
+        fprintf(stderr, "SKIPPED tiny guest on kvm: /dev/kvm does not open\n");
+    else if (r == 0)
+        r = run_guest(b, specs, "tiny", VF_ACCEL_KVM, only, &err);
+    if (r == 0)
+        json ? report_json(b) : report_table(b, stages);
+    vf_sync_close(&b->sync);
+    if (r < 0)
+        fprintf(stderr, "vmfactory-bench: %s%s%s\n", err.msg, err.hint[0] ? "\n  " : "", err.hint);
+    return r < 0 ? (err.code == VF_CANCELLED ? 130 : 1) : 0;
+}
