@@ -145,14 +145,19 @@ int vf_process_launch(const struct vf_launch *l, struct vf_process *ret, struct 
     if (c.errnum) {
         waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED);
         vf_close_fd(&pidfd);
-        vf_fail_errno(err, c.errnum, "launch %s: %s", l->binary, c.what);
+        int r = vf_fail_errno(err, c.errnum, "launch %s: %s", l->binary, c.what);
+        if (c.errnum == ENOEXEC)
+            r = vf_fail(err, VF_INVALID_ARGUMENT, "launch %s: %s: not a program this host can run",
+                        l->binary, c.what);
         if (c.errnum == EACCES)
             vf_hint(err, "the file must be an executable program: chmod +x, and no noexec mount");
         else if (c.errnum == ENOENT)
             vf_hint(err, "install the VMM (QEMU: Debian package qemu-system-x86) or give its path");
         else if (c.errnum == ENOEXEC)
-            vf_hint(err, "the file is no program this host can run");
-        return vf_code_errno(vf_code_from_errno(c.errnum));
+            vf_hint(err, "give the path of the VMM's executable");
+        else if (c.errnum == ELOOP)
+            vf_hint(err, "the path is a loop of symbolic links");
+        return r;
     }
     *ret = (struct vf_process){.pid = pid, .start_ticks = read_start_ticks(pid), .pidfd = pidfd};
     return 0;

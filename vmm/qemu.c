@@ -214,6 +214,13 @@ static void on_negotiated(void *arg, const struct vf_json *ret, const struct vf_
     vf_qemu_op_done(q, err);
 }
 
+static void on_capabilities(void *arg, const struct vf_json *ret, const struct vf_error *err)
+{
+    (void)ret;
+    if (err)
+        vf_qemu_op_done(arg, err);
+}
+
 static void op_failed(struct vf_qemu *q, int r, const struct vf_error *err)
 {
     if (r < 0)
@@ -234,7 +241,7 @@ static void on_greeting(void *arg, const char *version)
         vf_qemu_op_done(q, &e);
         return;
     }
-    int r = vf_qmp_execute(&q->qmp, "qmp_capabilities", NULL, -1, NULL, NULL, &e);
+    int r = vf_qmp_execute(&q->qmp, "qmp_capabilities", NULL, -1, on_capabilities, q, &e);
     if (r == 0)
         r = vf_qmp_execute(&q->qmp, "migrate-set-capabilities",
                            "{\"capabilities\":[{\"capability\":\"events\",\"state\":true},"
@@ -452,8 +459,10 @@ static int balloon(struct vf_vm *vm, uint64_t target, struct vf_error *err)
 static void on_balloon_info(void *arg, const struct vf_json *ret, const struct vf_error *err)
 {
     struct vf_qemu *q = arg;
-    if (err && err->code == VF_VMM_DIED)
+    if (err && err->code != VF_VMM_FAILED) {
+        vf_qemu_op_done(q, err);
         return;
+    }
     /* The device answers only once the guest has its driver up: no figure is no error. */
     int64_t actual = err ? 0 : vf_json_int(vf_json_get(ret, "actual"), 0);
     q->vm.info.balloon_actual = actual > 0 ? (uint64_t)actual : 0;

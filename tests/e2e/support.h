@@ -98,7 +98,7 @@ struct sup_vm {
     char detail[256]; /* of the last event */
     int n_events;
     int exited_events;
-    bool exited;
+    bool exited, failed; /* such an event came */
 };
 
 /* A VM with a directory of its own, not yet created; cfg is filled for a template of target. */

@@ -100,6 +100,7 @@ static void on_event(void *arg, const struct vf_vm_event *ev)
     if (v->n_events < SUP_MAX_EVENTS)
         v->events[v->n_events++] = ev->type;
     snprintf(v->detail, sizeof(v->detail), "%s", ev->detail);
+    v->failed |= ev->type == VF_VM_EVENT_FAILED;
     if (ev->type == VF_VM_EVENT_EXITED) {
         v->exited_events++;
         v->exited = true;
