@@ -24,19 +24,21 @@ static int remove_entry(int dirfd, const char *name, dev_t dev, int depth, struc
 
 static int empty_once(DIR *d, dev_t dev, int depth, struct vf_error *err)
 {
-    struct dirent *e;
-
     rewinddir(d);
-    while (errno = 0, e = readdir(d), e != NULL) {
+    for (;;) {
+        struct dirent *e;
         int r;
 
+        errno = 0;
+        e = readdir(d);
+        if (e == NULL)
+            return errno != 0 ? vf_fail_errno(err, errno, "read the directory") : 0;
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
         r = remove_entry(dirfd(d), e->d_name, dev, depth, err);
         if (r < 0)
             return r;
     }
-    return errno != 0 ? vf_fail_errno(err, errno, "read the directory") : 0;
 }
 
 static int remove_dir(int parent, const char *name, DIR *d, dev_t dev, int depth,

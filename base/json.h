@@ -45,17 +45,16 @@ struct vf_json_field {
     const char *const *choices;
     const struct vf_json_field *fields; /* OBJECT, OBJECT_ARRAY; ends with name == NULL */
     size_t item_size;
-    const char *help;    /* one sentence, goes into the JSON Schema */
-    size_t present; /* offset of a bool that is set if the key was there, or 0 for none; the
+    const char *help; /* one sentence, goes into the JSON Schema */
+    size_t present;   /* offset of a bool that is set if the key was there, or 0 for none; the
                        encoder leaves the field out if that bool is false */
 };
 
 /* Decodes text into dst, which the caller filled with defaults (strings malloc'd or NULL). where:
  * the name put before field paths, e.g. the file's name, or NULL. Returns 0 or a negative errno;
  * on failure dst's members are still valid for vf_json_free. */
-int vf_json_decode(const char *text, size_t len, size_t max_len,
-                   const struct vf_json_field *fields, void *dst, const char *where,
-                   struct vf_error *err);
+int vf_json_decode(const char *text, size_t len, size_t max_len, const struct vf_json_field *fields,
+                   void *dst, const char *where, struct vf_error *err);
 /* Frees every string and array in dst that the table names, and zeroes those members. */
 void vf_json_free(const struct vf_json_field *fields, void *dst);
 /* dst as a JSON object, two-space indented, with a newline at its end, all fields in table order.
