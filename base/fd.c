@@ -253,7 +253,7 @@ int vf_read_file(int dirfd, const char *name, size_t max, char **ret_data, size_
                  struct vf_error *err)
 {
     VF_CLEANUP_FD int fd = -1;
-    struct stat st;
+    struct stat st = {0};
     int r;
 
     r = open_if_regular(dirfd, name, false, &fd, &st);
@@ -298,7 +298,7 @@ static int explain(int errnum, const char *field, const char *path, struct vf_er
 int vf_open_regular(const char *path, const char *field, int *ret_fd, struct vf_error *err)
 {
     VF_CLEANUP_FD int fd = -1;
-    struct stat st;
+    struct stat st = {0};
     int r;
 
     if (path == NULL || path[0] == '\0')

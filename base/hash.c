@@ -190,7 +190,7 @@ int vf_unhex(const char *hex, void *ret, size_t len)
             return -EINVAL;
     }
     for (size_t i = 0; i < len; i++)
-        out[i] = (uint8_t)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
+        out[i] = (uint8_t)(digit(hex[2 * i]) * 16 + digit(hex[2 * i + 1]));
     return 0;
 }
 

@@ -501,6 +501,10 @@ Test(base_json_decode, a_failure_leaves_what_free_can_take)
     cr_expect_str_eq(s.args.v[0], "a");
     cr_assert_eq(decode_n("{\"args\":[\"c\"]}", 14, &s, NULL, &err), 0);
     cr_expect_eq(s.args.n, 1);
+    text = "{\"disks\":[{\"path\":\"a\",\"tags\":[\"t\"]}],\"warmup\":[[\"b\"]]}";
+    for (int i = 0; i < 2; i++) /* the second time what the first one made must be freed */
+        cr_assert_eq(decode_n(text, strlen(text), &s, NULL, &err), 0, "%s", err.msg);
+    cr_expect_eq(s.disks.n, 1);
     vf_json_free(fields, &s);
 }
 
