@@ -36,8 +36,12 @@ static int take_lock(int dirfd, const char *path, int *ret_fd, struct vf_error *
     int r;
 
     fd = openat(dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return vf_fail_errno(err, errno, "store %s: open its lock", path);
+    if (fd < 0) {
+        vf_fail_errno(err, errno, "store %s: open its lock", path);
+        return vf_hint(err,
+                       "the store must be writable for the user that vmfactory runs as (uid %u)",
+                       (unsigned)geteuid());
+    }
     do
         r = flock(fd, LOCK_EX | LOCK_NB);
     while (r != 0 && errno == EINTR);

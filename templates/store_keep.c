@@ -71,24 +71,47 @@ int vf_store_quarantine(struct vf_store *store, const char *name, int64_t number
 
 /* --- removal */
 
+/* Under lock. */
+static int refuse_used(const struct vf_store *store, const char *name, int64_t number,
+                       struct vf_error *err)
+{
+    if (vf_loaded_find(store, name, number) == NULL)
+        return 0;
+    vf_fail(err, VF_CONFLICT, "is in use");
+    return vf_hint(err, "release the VMs that were cloned from it first");
+}
+
+/* That it is there and unused, before anything is written. */
+static int check_removable(struct vf_store *store, int template_fd, const char *name,
+                           int64_t number, struct vf_error *err)
+{
+    char entry[24];
+    int r;
+
+    snprintf(entry, sizeof(entry), "%" PRId64, number);
+    if (faccessat(template_fd, entry, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? vf_fail(err, VF_NOT_FOUND, "does not exist")
+                               : vf_fail_errno(err, errno, "look at its directory");
+    pthread_mutex_lock(&store->lock);
+    r = refuse_used(store, name, number, err);
+    pthread_mutex_unlock(&store->lock);
+    return r;
+}
+
 /* Renames it away, unless someone holds it. A loader puts itself on the list before it looks for
  * the directory, so it is either seen here or finds nothing there. */
 static int rename_unused(struct vf_store *store, int template_fd, const char *name, int64_t number,
                          const char *tmp, struct vf_error *err)
 {
     char entry[24];
-    int r = 0;
+    int r;
 
     snprintf(entry, sizeof(entry), "%" PRId64, number);
     vf_failpoint("store.remove.before-rename");
     pthread_mutex_lock(&store->lock);
-    if (vf_loaded_find(store, name, number) != NULL) {
-        r = vf_fail(err, VF_CONFLICT, "is in use");
-        vf_hint(err, "release the VMs that were cloned from it first");
-    } else if (renameat(template_fd, entry, template_fd, tmp) != 0) {
-        r = errno == ENOENT ? vf_fail(err, VF_NOT_FOUND, "does not exist")
-                            : vf_fail_errno(err, errno, "rename its directory");
-    }
+    r = refuse_used(store, name, number, err);
+    if (r == 0 && renameat(template_fd, entry, template_fd, tmp) != 0)
+        r = vf_fail_errno(err, errno, "rename its directory");
     pthread_mutex_unlock(&store->lock);
     return r;
 }
@@ -117,7 +140,9 @@ int vf_store_remove(struct vf_store *store, const char *name, int64_t number, st
         return r;
     vf_store_tmp_name(tmp);
     pthread_mutex_lock(&store->commit_lock);
-    r = note_last(template_fd, number, err);
+    r = check_removable(store, template_fd, name, number, err);
+    if (r == 0)
+        r = note_last(template_fd, number, err);
     if (r == 0)
         r = rename_unused(store, template_fd, name, number, tmp, err);
     pthread_mutex_unlock(&store->commit_lock);
