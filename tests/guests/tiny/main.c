@@ -2,7 +2,8 @@
  *
  * misbehave=NAME on the command line makes the guest break one promise (enum misbehaviour), so that
  * tests can see the host notice. Those that come after FREEZE begin with the first request that
- * follows it, so that the template itself is built without trouble.
+ * follows it, so that the template itself is built without trouble; misbehave-frozen=NAME makes any of
+ * them do so.
  */
 #include "tests/guests/tiny/tiny.h"
 
@@ -35,7 +36,7 @@ void send_error(uint32_t id, uint32_t linux_errno, const char *text)
     send();
 }
 
-static void choose_misbehaviour(void)
+static void choose_misbehaviour(const char *word)
 {
     static const char *const names[] = {
         [IGNORE_RESEED] = "ignore-reseed", [NO_DIGEST] = "no-digest",
@@ -46,7 +47,7 @@ static void choose_misbehaviour(void)
         [SAME_IDENTITY] = "same-identity",
     };
     size_t len;
-    const char *p = cmdline_value("misbehave", &len);
+    const char *p = cmdline_value(word, &len);
 
     if (!p)
         return;
@@ -117,6 +118,7 @@ static void answer(const struct vf_wire_frame *f)
         exec_end_all();
         vf_wire_start(&writer, VF_MSG_FREEZE_OK, f->id);
         send();
+        choose_misbehaviour("misbehave-frozen");
         frozen = true;
         break;
     case VF_MSG_EXEC:
@@ -140,7 +142,7 @@ void main_loop(void)
 {
     uint8_t input[256];
 
-    choose_misbehaviour();
+    choose_misbehaviour("misbehave");
     if (misbehaviour == PANIC_BOOT)
         panic();
     serial_init();
