@@ -7,6 +7,7 @@
  * happen in any callback: whatever comes later finds `closing`.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
@@ -239,7 +240,7 @@ static void stir(struct null_ram *ram, const uint8_t *entropy, size_t len)
     vf_sha256(both, sizeof(ram->rng) + len, ram->rng);
 }
 
-static void sample(struct null_ram *ram, uint8_t ret[16])
+void null_random(struct null_ram *ram, uint8_t ret[16])
 {
     uint8_t digest[VF_SHA256_LEN];
     stir(ram, (const uint8_t *)"next", 4);
@@ -258,7 +259,7 @@ static void put_entropy(struct null_ram *ram, struct vf_wire_writer *w, const ui
         digest[0] ^= 1;
     if (!(flags & VF_NULL_AGENT_SAME_SAMPLE))
         stir(ram, data, len);
-    sample(ram, bytes);
+    null_random(ram, bytes);
     vf_wire_put(w, VF_TAG_DIGEST, digest, sizeof(digest));
     vf_wire_put(w, VF_TAG_SAMPLE, bytes, sizeof(bytes));
 }
@@ -324,7 +325,8 @@ static void answer(struct null_agent *a, const struct vf_wire_frame *f)
     unsigned flags = a->owner->script.agent_flags;
     a->owner->ram->counter++;
     switch (f->type) {
-    case VF_MSG_HELLO:
+    case VF_MSG_HELLO: /* another host: what the last one ran is none of its business */
+        null_exec_end_all(a);
         hello(a, f->id, flags);
         return;
     case VF_MSG_RENEW:
@@ -455,6 +457,10 @@ int null_agent_open(struct null_vm *n, struct vf_error *err)
 {
     struct null_agent *a = &n->agent;
     VF_CLEANUP_FD int fd = -1;
+    struct sigaction sa;
+    /* libuv writes to streams without MSG_NOSIGNAL: a host that hangs up would end the process. */
+    if (sigaction(SIGPIPE, NULL, &sa) == 0 && sa.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);
     int r = vf_unix_listen(n->dirfd, "agent.sock", 8, &fd, err);
     if (r < 0)
         return r;

@@ -17,16 +17,20 @@ struct null_ram {
     char hostname[64];
     int64_t clock_ns; /* the guest's clock when it last began to run; stands still while paused */
     uint64_t counter; /* requests served since boot, through all saves and restores */
+    uint32_t runs;    /* of the command `counter` */
 };
 
 #define NULL_MAX_STREAMS 8
 
-/* A command that runs on: cat, or sleep, which waits for a signal. */
+enum null_command { NULL_CAT, NULL_FLOOD, NULL_HANG };
+
+/* A command that runs on. */
 struct null_stream {
-    bool used, is_cat, eof;
+    bool used, eof;
+    enum null_command command;
     uint32_t id;
-    uint8_t *data; /* cat's VF_WIRE_WINDOW bytes on their way from stdin to stdout */
-    size_t len;
+    uint8_t *data;   /* cat's VF_WIRE_WINDOW bytes on their way from stdin to stdout */
+    size_t len;      /* of data; of flood: bytes still to come */
     uint32_t credit; /* bytes of stdout the host still takes */
     int64_t deadline_us;
 };
@@ -86,6 +90,8 @@ void null_exec(struct null_agent *a, const struct vf_wire_frame *f);
 /* STDIN, KILL, CREDIT. */
 void null_exec_message(struct null_agent *a, const struct vf_wire_frame *f);
 void null_exec_end_all(struct null_agent *a);
+/* What getrandom() is to it. */
+void null_random(struct null_ram *ram, uint8_t ret[16]);
 /* One frame to the host: begin, put what it holds, send. */
 struct vf_wire_writer *null_agent_begin(struct null_agent *a, uint8_t type, uint32_t id);
 void null_agent_send(struct null_agent *a);
