@@ -8,6 +8,7 @@
  * vf_store_open removes; after it, the new generation. If only the last fsync fails the
  * rename is undone, so that an error always means: nothing was added.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -334,6 +335,7 @@ int vf_store_commit(struct vf_build *b, struct vf_manifest *m, int memory_fd,
         vf_loaded_free(p);
         return vf_wrap(err, "template %s", b->name);
     }
+    assert(p != NULL);
     b->committed = true;
     p->gen.manifest = *m;
     memset(m, 0, sizeof(*m));
