@@ -290,9 +290,9 @@ static int make_generation(const struct vf_build *b, const struct vf_manifest *m
     return 0;
 }
 
-/* Gives it its number and publishes it. Under commit_lock. From before the rename p is in the list as
- * being loaded, so that whoever finds the new directory at once waits for us instead of loading it
- * a second time. */
+/* Gives it its number and publishes it. Under commit_lock. From before the rename p is in the
+ * list as being loaded, so that whoever finds the new directory at once waits for us instead of
+ * loading it a second time. */
 static int number_and_publish(struct vf_build *b, struct vf_manifest *m,
                               struct vf_generation_private *p, struct vf_error *err)
 {

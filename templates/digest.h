@@ -30,9 +30,9 @@ struct vf_stamp {
 void vf_stamp_of(const struct stat *st, struct vf_stamp *ret_stamp);
 bool vf_stamp_equal(const struct vf_stamp *a, const struct vf_stamp *b);
 
-/* Size, digest and stamp of the open regular file fd. The digest of a file that has the same device,
- * inode, size, mtime and ctime as one hashed before in this process is not computed again. what:
- * for messages. Blocking, thread-safe. */
+/* Size, digest and stamp of the open regular file fd. The digest of a file that has the same
+ * device, inode, size, mtime and ctime as one hashed before in this process is not computed
+ * again. what: for messages. Blocking, thread-safe. */
 int vf_digest_fd(int fd, const char *what, int64_t *ret_size, char ret_hex[VF_SHA256_HEX],
                  struct vf_stamp *ret_stamp, struct vf_error *err);
 /* The same by path, which must be a regular file; field: what the path is, for messages. */

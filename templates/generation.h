@@ -10,7 +10,7 @@ struct vf_generation {
     int64_t number;
     char *path;    /* absolute: its directory */
     int dirfd;     /* the same */
-    int memory_fd; /* sealed, manifest.memory_size bytes; -1 if the generation has no file "memory" */
+    int memory_fd; /* sealed, manifest.memory_size bytes; -1 if there is no file "memory" */
     struct vf_manifest manifest;
     struct vf_generation_private *priv;
 };

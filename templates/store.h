@@ -32,7 +32,8 @@ int vf_store_open(const char *path, struct vf_store **ret_store, struct vf_error
 void vf_store_close(struct vf_store *store);
 /* Absolute. */
 const char *vf_store_path(const struct vf_store *store);
-/* Litter that the sweep could not remove: worth a line in the log, no reason to stop. NULL: none. */
+/* Litter that the sweep could not remove: worth a line in the log, no reason to stop. NULL:
+ * none. */
 const struct vf_error *vf_store_sweep_error(const struct vf_store *store);
 
 /* --- building */
@@ -44,9 +45,9 @@ int vf_build_dirfd(const struct vf_build *b);
 const char *vf_build_path(const struct vf_build *b);
 /* Makes it a generation. m lists the files (vf_manifest_add_file): exactly those must be there;
  * generation, created, and missing sizes and digests are filled in. On success m is emptied.
- * memory_fd: the sealed template memory, or -1; it stays the caller's. ret_gen: the new generation, ready for
- * use without being read back (memory_fd must be given then); or NULL. On failure the build can only
- * be freed. */
+ * memory_fd: the sealed template memory, or -1; it stays the caller's. ret_gen: the new
+ * generation, ready for use without being read back (memory_fd must be given then); or NULL. On
+ * failure the build can only be freed. */
 int vf_store_commit(struct vf_build *b, struct vf_manifest *m, int memory_fd,
                     struct vf_generation **ret_gen, struct vf_error *err);
 /* Removes the temporary directory unless it was committed. Always the last call; NULL is fine. */
@@ -63,12 +64,13 @@ struct vf_skipped_list {
 };
 void vf_skipped_free(struct vf_skipped_list *list);
 
-/* Loads generation number of template name; 0: the newest usable one (then ret_skipped, if given, lists
- * the newer ones that were passed over; it is filled on failure too and always to be freed).
- * Verified: manifest, exactly the listed files with size and digest, the VMM's binary, kernel, initrd and
- * root image, the host's CPU. VF_NOT_FOUND: no such template or generation. VF_CORRUPT: the generation is damaged.
- * VF_CONFLICT: it does not fit this host any more, or is quarantined. A generation that is
- * loaded already is checked with vf_generation_still_valid and shared. progress may be NULL. */
+/* Loads generation number of template name; 0: the newest usable one (then ret_skipped, if
+ * given, lists the newer ones that were passed over; it is filled on failure too and always to
+ * be freed). Verified: manifest, exactly the listed files with size and digest, the VMM's
+ * binary, kernel, initrd and root image, the host's CPU. VF_NOT_FOUND: no such template or
+ * generation. VF_CORRUPT: the generation is damaged. VF_CONFLICT: it does not fit this host any
+ * more, or is quarantined. A generation that is loaded already is checked with
+ * vf_generation_still_valid and shared. progress may be NULL. */
 int vf_store_load(struct vf_store *store, const char *name, int64_t number,
                   struct vf_progress *progress, struct vf_generation **ret_gen,
                   struct vf_skipped_list *ret_skipped, struct vf_error *err);
@@ -88,7 +90,8 @@ struct vf_store_entry {
     bool loaded;         /* someone in this process holds it */
 };
 /* All generations, by name, then number. Cheap: manifests and sizes are checked, no digests.
- * name NULL: of all templates. ret_entries is malloc'd, to be freed with free(); NULL if there are none. */
+ * name NULL: of all templates. ret_entries is malloc'd, to be freed with free(); NULL if there
+ * are none. */
 int vf_store_list(struct vf_store *store, const char *name, struct vf_store_entry **ret_entries,
                   size_t *ret_n, struct vf_error *err);
 /* Never to be loaded again; those that hold it keep it. A second reason replaces the first. */

@@ -65,8 +65,8 @@ struct vf_watches {
     size_t n;
 };
 void vf_watches_free(struct vf_watches *w);
-/* The directory holds exactly the manifest's files, regular and of their size (and manifest.json, and
- * perhaps the mark). */
+/* The directory holds exactly the manifest's files, regular and of their size (and
+ * manifest.json, and perhaps the mark). */
 int vf_verify_listing(int dirfd, const struct vf_manifest *m, struct vf_error *err);
 /* Digests of the files but for memory; adds their stamps. */
 int vf_verify_files(int dirfd, const struct vf_manifest *m, struct vf_watches *w,

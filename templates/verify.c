@@ -1,8 +1,8 @@
 /* Is a generation what its manifest says, and is the world around it still the one that it was
  * made in? See store_internal.h.
  *
- * Damage of the generation itself is VF_CORRUPT and means: build again. A kernel, image, VMM or CPU that
- * is another now is VF_CONFLICT: the generation is whole, but must not be used here. */
+ * Damage of the generation itself is VF_CORRUPT and means: build again. A kernel, image, VMM or
+ * CPU that is another now is VF_CONFLICT: the generation is whole, but must not be used here. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -1,4 +1,5 @@
-/* What the tests of templates/ share: a spec with its files, and a way to make generations of it. */
+/* What the tests of templates/ share: a spec with its files, and a way to make generations of
+ * it. */
 #ifndef VF_TESTS_TEMPLATES_SUPPORT_H
 #define VF_TESTS_TEMPLATES_SUPPORT_H
 

@@ -1,5 +1,5 @@
-/* kill -9 at each step of what changes the store: what is there afterwards is the old state or the new
- * one, whole, and no litter survives the next opening. */
+/* kill -9 at each step of what changes the store: what is there afterwards is the old state or
+ * the new one, whole, and no litter survives the next opening. */
 #include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -7,8 +7,8 @@
 #include "base/failpoint.h"
 #include "templates_support.h"
 
-/* What must be in the template's directory after a crash at that point and the next opening. Generation 1
- * was there before; the child builds 2, quarantines 1, removes 1, and removes 2. */
+/* What must be in the template's directory after a crash at that point and the next opening.
+ * Generation 1 was there before; the child builds 2, quarantines 1 and removes 1. */
 static const struct {
     const char *point, *entries;
     bool quarantined; /* generation 1 */

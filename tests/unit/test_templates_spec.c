@@ -225,7 +225,8 @@ static void teardown(void)
 
 TestSuite(templates_spec_file, .init = setup, .fini = teardown);
 
-/* Loads a spec with that boot object; expects a refusal that says this, and no descriptor leaked. */
+/* Loads a spec with that boot object; expects a refusal that says this, and no descriptor
+ * leaked. */
 static void expect_boot_refused(const char *boot, enum vf_code code, const char *says)
 {
     struct vf_spec spec;
