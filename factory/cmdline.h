@@ -5,7 +5,8 @@
 #include "templates/spec.h"
 
 /* What every guest of ours is told (console, where the agent's channel and root disk are), then the spec's
- * boot.cmdline: in Linux the later word wins. malloc'd; NULL without memory. */
-char *vf_kernel_cmdline(const struct vf_spec *spec);
+ * boot.cmdline: in Linux the later word wins. accel: KVM or TCG. malloc'd; NULL without memory. May block
+ * (vf_tsc_khz). */
+char *vf_kernel_cmdline(const struct vf_spec *spec, enum vf_accel accel);
 
 #endif

@@ -35,6 +35,14 @@ static bool kvm_is_to_blame(const struct vf_instance *vm, const struct vf_error 
            (err->code == VF_VMM_FAILED || err->code == VF_TIMEOUT || err->code == VF_VMM_DIED);
 }
 
+static void hint_last_words(struct vf_instance *vm, struct vf_error *err)
+{
+    const char *words = vf_vm_last_words(vm->vm);
+    size_t n = strlen(words);
+    if (n)
+        vf_hint(err, "its last words: %s", n > 200 ? words + n - 200 : words);
+}
+
 static void fail(struct vf_instance *vm, const struct vf_error *err)
 {
     if (vm->state == VF_INSTANCE_DESTROYING)
@@ -45,6 +53,8 @@ static void fail(struct vf_instance *vm, const struct vf_error *err)
             vm->factory->kvm_failed = true;
             vm->retry_with_tcg = true;
         }
+        if (vm->vm)
+            hint_last_words(vm, &vm->error);
         vf_wrap(&vm->error, "%s", vm->step->stage);
     }
     vm->state = VF_INSTANCE_DESTROYING;
@@ -84,9 +94,7 @@ void vf_instance_on_vm_event(void *arg, const struct vf_vm_event *ev)
     default:
         return;
     }
-    const char *words = vf_vm_last_words(vm->vm);
-    if (words[0])
-        vf_hint(&e, "its last words: %s", strlen(words) > 200 ? words + strlen(words) - 200 : words);
+    hint_last_words(vm, &e);
     vf_instance_died(vm, &e);
 }
 
@@ -322,7 +330,8 @@ static void gone(void *arg, const struct vf_error *err)
     free(vm->dir);
     free(vm->disk);
     free(vm->disk_backing);
-    vm->dir = vm->disk = vm->disk_backing = NULL;
+    free(vm->cmdline);
+    vm->dir = vm->disk = vm->disk_backing = vm->cmdline = NULL;
     if (vm->retry_with_tcg && !vm->destroy_waiters && !f->closing) {
         vm->retry_with_tcg = false;
         vm->teardown_begun = false;

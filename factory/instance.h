@@ -71,6 +71,7 @@ struct vf_instance {
     char *dir;
     int dirfd;                 /* -1: none yet */
     char *disk, *disk_backing; /* paths: the root disk and the template's frozen overlay, if any */
+    char *cmdline;             /* of a boot */
     int memory_fd;             /* own memory of a cold boot or build; -1 */
     enum vf_accel accel;
     bool retry_with_tcg;

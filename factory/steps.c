@@ -79,6 +79,8 @@ static int prepare(struct vf_work *w, struct vf_error *err)
         r = vf_memory_create(vf_spec_memory_bytes(&vm->spec), vm->spec.name, &vm->memory_fd, err);
     if (r == 0)
         r = make_disk(vm, err);
+    if (r == 0 && !vm->gen && !(vm->cmdline = vf_kernel_cmdline(&vm->spec, vm->accel)))
+        r = vf_fail(err, VF_NO_MEMORY, "command line");
     return r;
 }
 
@@ -128,6 +130,7 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
         .incoming = vm->gen != NULL,
         .kernel = s->boot.kernel,
         .initrd = s->boot.initrd,
+        .cmdline = vm->cmdline,
         .channel = (enum vf_channel)s->agent.channel,
         .console = !vm->gen && s->agent.channel != VF_CHANNEL_SERIAL,
         .balloon = s->balloon,
@@ -154,10 +157,6 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
         memcpy(c.nics[0].mac, vm->mac, 6);
         c.n_nics = 1;
     }
-    VF_CLEANUP_FREE char *cmdline = vf_kernel_cmdline(s);
-    if (!cmdline)
-        return vf_fail(err, VF_NO_MEMORY, "command line");
-    c.cmdline = cmdline;
     return vf_vm_create(vm->vm, &c, on_created, vm, err);
 }
 

@@ -102,6 +102,7 @@ static void common(struct args *a, const struct vf_floor *f, const char *what,
     add(a, "--accel", vf_accel_names[accel]);
     add(a, "--channel", vf_channel_names[spec->agent.channel]);
     add(a, "--memory-mib", a->mib);
+    add(a, "--nics", spec->network.enabled ? "1" : "0");
 }
 
 int vf_floor_clone(const struct vf_floor *f, const struct vf_generation *gen, int n,
@@ -126,7 +127,7 @@ int vf_floor_cold(const struct vf_floor *f, const struct vf_spec *spec, enum vf_
                   struct vf_floor_times *ret, struct vf_error *err)
 {
     struct args a = {.n = 0};
-    VF_CLEANUP_FREE char *cmdline = vf_kernel_cmdline(spec);
+    VF_CLEANUP_FREE char *cmdline = vf_kernel_cmdline(spec, accel);
     if (!cmdline)
         return vf_fail(err, VF_NO_MEMORY, "floor");
     common(&a, f, "cold", spec, accel);

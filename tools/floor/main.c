@@ -30,7 +30,7 @@
 static struct {
     const char *qemu, *machine, *accel, *channel, *kernel, *initrd, *cmdline, *state;
     uint64_t memory_mib;
-    int memory_fd, parallel;
+    int memory_fd, parallel, nics;
 } opt = {.machine = "microvm", .accel = "tcg", .channel = "virtio-serial", .memory_fd = -1,
          .parallel = 1, .memory_mib = 256};
 
@@ -168,6 +168,10 @@ static size_t renew(uint8_t *out)
     vf_wire_put(&w, VF_TAG_ENTROPY, random, 64);
     vf_wire_put(&w, VF_TAG_MACHINE_ID, random + 64, 16);
     vf_wire_put(&w, VF_TAG_HOSTNAME, "floor-0123456789", 16);
+    if (opt.nics) {
+        random[0] = 2; /* locally administered, unicast */
+        vf_wire_put(&w, VF_TAG_MAC, random, 6);
+    }
     vf_wire_put_i64(&w, VF_TAG_TIME, realtime_ns());
     return vf_wire_end(&w, out);
 }
@@ -243,6 +247,10 @@ static void start_qemu(int incoming)
     }
     argv[n++] = "-device";
     argv[n++] = rng_dev;
+    if (opt.nics) {
+        argv[n++] = "-device";
+        argv[n++] = suffix[0] == 'p' ? "virtio-net-pci,id=nic0,romfile=" : "virtio-net-device,id=nic0";
+    }
     if (incoming) {
         argv[n++] = "-incoming";
         argv[n++] = "defer";
@@ -405,6 +413,8 @@ int main(int argc, char **argv)
             opt.memory_fd = (int)number(argv[i], argv[i + 1]);
         else if (strcmp(argv[i], "--parallel") == 0)
             opt.parallel = (int)number(argv[i], argv[i + 1]);
+        else if (strcmp(argv[i], "--nics") == 0)
+            opt.nics = (int)number(argv[i], argv[i + 1]);
         else
             die("unknown option '%s'", argv[i]);
     }
