@@ -123,9 +123,9 @@ static void on_reply(struct vf_agent *a, int slot, const struct vf_wire_frame *f
         size_t len = 0;
         const uint8_t *text = vf_wire_find(f, VF_TAG_TEXT, &len), *num;
         num = vf_wire_find(f, VF_TAG_ERRNO, NULL);
-        vf_fail(&e, VF_GUEST_FAILED, "the guest's agent answered: %.*s%s%s", (int)(len > 200 ? 200 : len),
-                text ? (const char *)text : "", text && num ? ": " : "",
-                num ? strerror((int)vf_wire_u32(num)) : "");
+        vf_fail(&e, VF_GUEST_FAILED, "the guest's agent answered: %.*s%s%s",
+                (int)(len > 200 ? 200 : len), text ? (const char *)text : "",
+                text && num ? ": " : "", num ? strerror((int)vf_wire_u32(num)) : "");
         for (char *p = e.msg; *p; p++) /* the guest's words go into logs and terminals */
             if ((unsigned char)*p < 0x20 || *p == 0x7f)
                 *p = '?';

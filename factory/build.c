@@ -40,8 +40,8 @@ struct vf_build_job {
     struct vf_generation *gen;
     struct vf_error error;
     bool failed;
-    size_t warmed;          /* warm-up commands done */
-    int trials_left;        /* trial clones not yet gone */
+    size_t warmed;   /* warm-up commands done */
+    int trials_left; /* trial clones not yet gone */
     struct vf_work work;
 };
 
@@ -101,7 +101,8 @@ static void on_warmed(void *arg, const struct vf_run_result *res, const struct v
         for (size_t i = 0; i < res->err_len && n < sizeof(text) - 1; i++)
             text[n++] = res->errout[i] < 0x20 || res->errout[i] > 0x7e ? ' ' : res->errout[i];
         text[n] = 0;
-        vf_fail(&e, VF_GUEST_FAILED, "warmup.commands[%zu] (%s): %s %d%s%s", vm->job->warmed, argv[0],
+        vf_fail(&e, VF_GUEST_FAILED, "warmup.commands[%zu] (%s): %s %d%s%s", vm->job->warmed,
+                argv[0],
                 res->status.timed_out  ? "ran into warmup.timeout_ms, signal"
                 : res->status.signaled ? "was killed by signal"
                                        : "exited with status",
@@ -137,7 +138,8 @@ static int step_freeze(struct vf_instance *vm, struct vf_error *err)
 {
     struct vf_wire_writer w;
     vf_agent_start(&vm->agent, &w, VF_MSG_FREEZE);
-    return vf_agent_request(&vm->agent, &w, VF_MSG_FREEZE_OK, FREEZE_TIMEOUT_MS, on_frozen, vm, err);
+    return vf_agent_request(&vm->agent, &w, VF_MSG_FREEZE_OK, FREEZE_TIMEOUT_MS, on_frozen, vm,
+                            err);
 }
 
 static int step_save(struct vf_instance *vm, struct vf_error *err)
@@ -193,8 +195,10 @@ static void add_stats(struct vf_instance *vm)
     const struct {
         const char *stage;
         int64_t *to;
-    } map[] = {{"boot", &m->stats.boot_us},   {"warmup", &m->stats.warmup_us},
-               {"pause", &m->stats.pause_us}, {"save", &m->stats.save_us},
+    } map[] = {{"boot", &m->stats.boot_us},
+               {"warmup", &m->stats.warmup_us},
+               {"pause", &m->stats.pause_us},
+               {"save", &m->stats.save_us},
                {"stop", &m->stats.stop_us}};
     for (int i = 0; i < vm->n_stages; i++)
         for (size_t k = 0; k < sizeof(map) / sizeof(*map); k++)
@@ -253,12 +257,18 @@ static int step_store(struct vf_instance *vm, struct vf_error *err)
 }
 
 static const struct vf_step recipe[] = {
-    {"open", step_open, false},       {"prepare", vf_step_prepare, false},
-    {"vmm", vf_step_create, true},    {"start", vf_step_start, true},
-    {"boot", vf_step_hello, true},    {"renew", vf_step_renew, true},
-    {"warmup", step_warmup, false},   {"freeze", step_freeze, false},
-    {"pause", vf_step_pause, false},  {"save", step_save, false},
-    {"stop", step_stop, false},       {"store", step_store, false},
+    {"open", step_open, false},
+    {"prepare", vf_step_prepare, false},
+    {"vmm", vf_step_create, true},
+    {"start", vf_step_start, true},
+    {"boot", vf_step_hello, true},
+    {"renew", vf_step_renew, true},
+    {"warmup", step_warmup, false},
+    {"freeze", step_freeze, false},
+    {"pause", vf_step_pause, false},
+    {"save", step_save, false},
+    {"stop", step_stop, false},
+    {"store", step_store, false},
     {NULL, NULL, false},
 };
 
@@ -423,7 +433,8 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
         if (strcmp(job->spec.name, spec->name) != 0)
             continue;
         if (job->failed || !vf_spec_equal(&job->spec, spec))
-            return vf_fail(err, VF_CONFLICT, "template %s is being built from another spec", spec->name);
+            return vf_fail(err, VF_CONFLICT, "template %s is being built from another spec",
+                           spec->name);
         return join(job, stage, done, arg, ret_req, err);
     }
     struct vf_build_job *job = calloc(1, sizeof(*job));
@@ -435,8 +446,8 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
         r = join(job, stage, done, arg, ret_req, err);
     if (r == 0) {
         struct vf_vm_options none = {0};
-        r = vf_instance_begin(f, VF_SOURCE_BUILD, recipe, spec, NULL, &none, job, on_recipe_ended, job,
-                              &job->vm, err);
+        r = vf_instance_begin(f, VF_SOURCE_BUILD, recipe, spec, NULL, &none, job, on_recipe_ended,
+                              job, &job->vm, err);
     }
     if (r < 0) {
         free(job->requests);

@@ -10,7 +10,7 @@
 #include <string.h>
 #include "base/clock.h"
 
-#define PIECE 8192          /* stdin bytes a frame */
+#define PIECE 8192 /* stdin bytes a frame */
 #define CREDIT_STEP (VF_WIRE_WINDOW / 4)
 
 struct vf_exec {
@@ -19,9 +19,9 @@ struct vf_exec {
     struct vf_exec_callbacks cb;
     void *arg;
     bool started, abandoned;
-    size_t in_credit;   /* stdin bytes the guest takes now */
-    size_t out_credit;  /* bytes the guest may still send */
-    size_t consumed;    /* not yet told to the guest */
+    size_t in_credit;  /* stdin bytes the guest takes now */
+    size_t out_credit; /* bytes the guest may still send */
+    size_t consumed;   /* not yet told to the guest */
 };
 
 static void send_u32(struct vf_exec *e, enum vf_msg type, enum vf_tag tag, uint32_t v)

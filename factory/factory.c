@@ -108,8 +108,8 @@ int vf_factory_clone(struct vf_factory *f, struct vf_generation *gen, const stru
     int r = vf_generation_still_valid(gen, err);
     if (r < 0)
         return r;
-    return vf_instance_begin(f, VF_SOURCE_CLONE, clone_recipe, &gen->manifest.spec, gen, o, NULL, done,
-                             arg, ret_vm, err);
+    return vf_instance_begin(f, VF_SOURCE_CLONE, clone_recipe, &gen->manifest.spec, gen, o, NULL,
+                             done, arg, ret_vm, err);
 }
 
 int vf_factory_cold(struct vf_factory *f, const struct vf_spec *spec, const struct vf_vm_options *o,

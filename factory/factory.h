@@ -53,14 +53,15 @@ struct vf_stage {
 
 /* What a VM proved before it was handed out. */
 struct vf_proof {
-    int64_t generation;        /* 0: cold boot */
-    bool nonce_matched;        /* it returned what only the template's RAM held (clones) */
-    char nonce[65];            /* hex; empty for a cold boot */
-    char boot_id[33];          /* hex */
-    char entropy_sha256[65];   /* of the fresh entropy, as the guest saw it arrive */
-    char sample[33];           /* 16 bytes the guest drew after the reseed; no other VM drew them */
-    int64_t clock_offset_us;   /* guest clock minus host clock at the guest's answer */
-    char machine_id[33], hostname[64], mac[18]; /* as read back in the guest; mac empty without a NIC */
+    int64_t generation;      /* 0: cold boot */
+    bool nonce_matched;      /* it returned what only the template's RAM held (clones) */
+    char nonce[65];          /* hex; empty for a cold boot */
+    char boot_id[33];        /* hex */
+    char entropy_sha256[65]; /* of the fresh entropy, as the guest saw it arrive */
+    char sample[33];         /* 16 bytes the guest drew after the reseed; no other VM drew them */
+    int64_t clock_offset_us; /* guest clock minus host clock at the guest's answer */
+    char machine_id[33], hostname[64],
+        mac[18]; /* as read back in the guest; mac empty without a NIC */
 };
 
 /* What the caller wants of a VM; NULL and zeros: chosen at random. */

@@ -104,8 +104,7 @@ static void note_stage(struct vf_instance *vm)
 {
     int64_t now = vf_now_us();
     if (vm->n_stages < VF_MAX_STAGES)
-        vm->stages[vm->n_stages++] =
-            (struct vf_stage){vm->step->stage, now - vm->step_began_us};
+        vm->stages[vm->n_stages++] = (struct vf_stage){vm->step->stage, now - vm->step_began_us};
     vm->step_began_us = now;
 }
 
@@ -201,8 +200,7 @@ static int check_options(const struct vf_vm_options *o, const struct vf_spec *sp
         (n == 0 || n > 63 ||
          strspn(o->hostname, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") !=
              n))
-        return vf_fail(err, VF_INVALID_ARGUMENT,
-                       "hostname: 1 to 63 letters, digits, '-' and '.'");
+        return vf_fail(err, VF_INVALID_ARGUMENT, "hostname: 1 to 63 letters, digits, '-' and '.'");
     if ((o->tap || o->has_mac || o->has_ipv4) && !spec->network.enabled)
         return vf_fail(err, VF_INVALID_ARGUMENT,
                        "tap, mac, ipv4: the template's spec has network.enabled false");
@@ -218,9 +216,8 @@ static int check_options(const struct vf_vm_options *o, const struct vf_spec *sp
 
 int vf_instance_begin(struct vf_factory *f, enum vf_source source, const struct vf_step *steps,
                       const struct vf_spec *spec, struct vf_generation *gen,
-                      const struct vf_vm_options *o, struct vf_build_job *job,
-                      vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
-                      struct vf_error *err)
+                      const struct vf_vm_options *o, struct vf_build_job *job, vf_instance_cb done,
+                      void *arg, struct vf_instance **ret_vm, struct vf_error *err)
 {
     static const struct vf_vm_options no_options;
     if (f->closing)

@@ -66,7 +66,7 @@ struct vf_instance {
     struct vf_vm_options options;
     char hostname[64], tap[16];
     uint8_t machine_id[16], mac[6], entropy[64], nonce[32];
-    bool plant;                /* a build plants its nonce with the renewal */
+    bool plant; /* a build plants its nonce with the renewal */
 
     char *dir;
     int dirfd;                 /* -1: none yet */
@@ -78,31 +78,30 @@ struct vf_instance {
     struct vf_vm *vm;
     struct vf_agent agent;
     bool agent_open;
-    int waiting;               /* answers still to come in this step */
+    int waiting; /* answers still to come in this step */
     int clock_rounds;
 
     struct vf_proof proof;
-    vf_instance_cb done;       /* NULL once called */
+    vf_instance_cb done; /* NULL once called */
     void *arg;
-    struct vf_error error;     /* why it is destroyed before it was ready */
+    struct vf_error error; /* why it is destroyed before it was ready */
     vf_death_cb on_death;
     void *death_arg;
     struct vf_destroy_waiter *destroy_waiters;
-    struct vf_work work;       /* of steps and of teardown, one at a time */
-    bool part_running;         /* work, or a part of a step that can't be cancelled: teardown waits */
+    struct vf_work work; /* of steps and of teardown, one at a time */
+    bool part_running;   /* work, or a part of a step that can't be cancelled: teardown waits */
     bool teardown_begun;
-    char vmm_version[32];      /* of a build, when its VMM is gone */
+    char vmm_version[32]; /* of a build, when its VMM is gone */
 
-    struct vf_build_job *job;  /* of a build */
+    struct vf_build_job *job; /* of a build */
 };
 
 /* Makes an instance and begins its recipe; the first step must be work in another thread. spec is copied,
  * gen referenced. */
 int vf_instance_begin(struct vf_factory *f, enum vf_source source, const struct vf_step *steps,
                       const struct vf_spec *spec, struct vf_generation *gen,
-                      const struct vf_vm_options *o, struct vf_build_job *job,
-                      vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
-                      struct vf_error *err);
+                      const struct vf_vm_options *o, struct vf_build_job *job, vf_instance_cb done,
+                      void *arg, struct vf_instance **ret_vm, struct vf_error *err);
 /* The running step has ended; a vf_done_cb for whatever it waited for. */
 void vf_instance_step_done(void *arg, const struct vf_error *err);
 /* What part_running stood for has ended: the step is done, or teardown goes on. */
@@ -111,8 +110,8 @@ void vf_instance_part_ended(void *arg, const struct vf_error *err);
 void vf_instance_died(void *arg, const struct vf_error *err);
 void vf_instance_on_vm_event(void *arg, const struct vf_vm_event *ev);
 /* Blocking work as a step: w->arg is the instance; the step ends with it. */
-int vf_instance_work(struct vf_instance *vm,
-                     int (*run)(struct vf_work *w, struct vf_error *err), struct vf_error *err);
+int vf_instance_work(struct vf_instance *vm, int (*run)(struct vf_work *w, struct vf_error *err),
+                     struct vf_error *err);
 /* Frees factory if it is closing and nothing is left. */
 void vf_factory_check_closed(struct vf_factory *f);
 
@@ -126,7 +125,8 @@ int vf_step_pause(struct vf_instance *vm, struct vf_error *err);
 /* --- prove.c: the guest answers, is who it must be, and takes what is fresh */
 int vf_step_hello(struct vf_instance *vm, struct vf_error *err);
 int vf_step_renew(struct vf_instance *vm, struct vf_error *err);
-int vf_step_prove(struct vf_instance *vm, struct vf_error *err); /* both, without waiting in between */
+int vf_step_prove(struct vf_instance *vm,
+                  struct vf_error *err); /* both, without waiting in between */
 
 /* --- samples.c */
 struct vf_samples *vf_samples_new(void);

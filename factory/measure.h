@@ -6,7 +6,7 @@
 #include <sys/types.h>
 #include "base/error.h"
 
-struct vf_memory_use { /* KiB */
+struct vf_memory_use {       /* KiB */
     int64_t guest_anonymous; /* guest pages the VM has copied: Anonymous of the guest's mapping.
                                 Private_Dirty would also count the template's own pages while one
                                 process alone maps them */

@@ -33,8 +33,8 @@ int vf_overlay_create(const char *dir, const char *name, const char *base, const
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return vf_fail_errno(err, errno, "pipe");
-    char *argv[] = {program, "create", "-q", "-f", "qcow2", "-F", (char *)base_format, "-b",
-                    (char *)base, path, NULL};
+    char *argv[] = {program, "create",     "-q", "-f", "qcow2", "-F", (char *)base_format,
+                    "-b",    (char *)base, path, NULL};
     struct vf_launch l = {.binary = program, .argv = argv, .output = fds[1]};
     struct vf_process p;
     r = vf_process_launch(&l, &p, err);
@@ -73,7 +73,8 @@ int vf_overlay_copy(int from_dirfd, const char *from, int to_dirfd, const char *
     char buf[65536];
     for (off_t at = 0; at < st.st_size;) {
         ssize_t n = copy_file_range(in, NULL, out, NULL, (size_t)(st.st_size - at), 0);
-        if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
+        if (n < 0 &&
+            (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
             n = pread(in, buf, sizeof(buf), at);
             if (n > 0 && vf_write_all(out, buf, (size_t)n, to, err) < 0)
                 return vf_code_errno(err ? err->code : VF_IO);

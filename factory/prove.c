@@ -14,8 +14,8 @@
 
 #define CLOCK_GOOD_US 20000 /* better than this is not asked for */
 #define CLOCK_LIMIT_US 50000
-#define CLOCK_ROUNDS 3       /* to get it good */
-#define CLOCK_MAX_ROUNDS 12  /* to get it right at all, on a busy host */
+#define CLOCK_ROUNDS 3      /* to get it good */
+#define CLOCK_MAX_ROUNDS 12 /* to get it right at all, on a busy host */
 
 static int64_t answer_timeout_ms(const struct vf_instance *vm)
 {
@@ -44,9 +44,10 @@ static int check_nonce(struct vf_instance *vm, const uint8_t *nonce, size_t len,
     char hex[65];
     if (!vm->gen) {
         if (nonce)
-            return vf_fail(err, VF_PROOF_FAILED,
-                           "the guest booted with a template's nonce in it: its image holds what only "
-                           "a template's memory may hold");
+            return vf_fail(
+                err, VF_PROOF_FAILED,
+                "the guest booted with a template's nonce in it: its image holds what only "
+                "a template's memory may hold");
         return 0;
     }
     if (!nonce || len != 32)
@@ -142,10 +143,10 @@ static int check_identity(struct vf_instance *vm, const struct vf_wire_frame *f,
     p = vf_wire_find(f, VF_TAG_MAC, &len);
     if (!p || len != 6 || memcmp(p, vm->mac, 6) != 0)
         return vf_fail(err, VF_PROOF_FAILED, "the guest's NIC did not take its MAC address");
-    snprintf(vm->proof.mac, sizeof(vm->proof.mac), "%02x:%02x:%02x:%02x:%02x:%02x", p[0], p[1], p[2],
-             p[3], p[4], p[5]);
-    if (vm->options.has_ipv4 &&
-        (!(p = vf_wire_find(f, VF_TAG_IPV4, &len)) || len != 9 || memcmp(p, vm->options.ipv4, 4)))
+    snprintf(vm->proof.mac, sizeof(vm->proof.mac), "%02x:%02x:%02x:%02x:%02x:%02x", p[0], p[1],
+             p[2], p[3], p[4], p[5]);
+    if (vm->options.has_ipv4 && (!(p = vf_wire_find(f, VF_TAG_IPV4, &len)) || len != 9 ||
+                                 memcmp(p, vm->options.ipv4, 4) != 0))
         return vf_fail(err, VF_PROOF_FAILED, "the guest's NIC did not take its IPv4 address");
     return 0;
 }
@@ -167,8 +168,9 @@ static int check_renewal(struct vf_instance *vm, const struct vf_wire_frame *f,
     /* The template's own draw may be older than this process. */
     if (!vf_samples_add(vm->factory->samples, p) ||
         (vm->gen && strcmp(vm->proof.sample, vm->gen->manifest.sample) == 0))
-        return vf_fail(err, VF_PROOF_FAILED,
-                       "the guest drew the same random bytes as another VM: its reseed had no effect");
+        return vf_fail(
+            err, VF_PROOF_FAILED,
+            "the guest drew the same random bytes as another VM: its reseed had no effect");
     explicit_bzero(vm->entropy, sizeof(vm->entropy)); /* the guest's secret now */
     return check_identity(vm, f, err);
 }

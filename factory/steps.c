@@ -98,8 +98,9 @@ static void on_created(void *arg, const struct vf_error *err)
     if (vm->state != VF_INSTANCE_MAKING)
         return;
     if (!err) {
-        int r = vf_agent_open(&vm->agent, vm->factory->loop, vm->dirfd, "agent.sock",
-                              vm->spec.agent.channel == VF_CHANNEL_SERIAL, vf_instance_died, vm, &e);
+        int r =
+            vf_agent_open(&vm->agent, vm->factory->loop, vm->dirfd, "agent.sock",
+                          vm->spec.agent.channel == VF_CHANNEL_SERIAL, vf_instance_died, vm, &e);
         vm->agent_open = vm->agent.open_handles > 0;
         if (r < 0)
             err = &e;

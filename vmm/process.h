@@ -18,12 +18,12 @@
 #define VF_LAUNCH_FIRST_FD 3
 
 struct vf_launch {
-    const char *binary;      /* absolute path */
-    char *const *argv;       /* NULL-ended */
-    const int *fds;          /* fds[i] becomes descriptor VF_LAUNCH_FIRST_FD + i */
+    const char *binary; /* absolute path */
+    char *const *argv;  /* NULL-ended */
+    const int *fds;     /* fds[i] becomes descriptor VF_LAUNCH_FIRST_FD + i */
     int n_fds;
-    int output;              /* for stdout and stderr */
-    bool die_with_parent;    /* SIGKILL when the calling thread ends */
+    int output;           /* for stdout and stderr */
+    bool die_with_parent; /* SIGKILL when the calling thread ends */
 };
 
 struct vf_exit {
@@ -41,7 +41,7 @@ struct vf_process {
     int pidfd;            /* -1: none */
     bool exited;
     uv_poll_t poll;
-    bool polling;         /* poll is an open handle */
+    bool polling; /* poll is an open handle */
     vf_exit_cb on_exit;
     uv_close_cb on_closed;
     void *data;

@@ -113,8 +113,8 @@ static void nic(struct vf_qemu_args *a, const struct vf_vm_nic *n, int i, bool p
     if (n->tap)
         snprintf(peer, sizeof(peer), ",netdev=net%d", i);
     add(a, "-device");
-    add(a, "virtio-net-%s,id=nic%d,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s", pci ? "pci" : "device", i,
-        m[0], m[1], m[2], m[3], m[4], m[5], peer, pci ? ",romfile=" : "");
+    add(a, "virtio-net-%s,id=nic%d,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s", pci ? "pci" : "device",
+        i, m[0], m[1], m[2], m[3], m[4], m[5], peer, pci ? ",romfile=" : "");
 }
 
 /* A tap's name goes into a comma-separated option. */

@@ -13,17 +13,18 @@
 
 static int usage(int status)
 {
-    fputs("usage: vmfactory-bench --specs DIR [OPTION…]\n"
-          "  --specs DIR     where linux.json and tiny.json are\n"
-          "  --clones N      clones a guest (20), each also parked and woken\n"
-          "  --colds N       cold boots a guest (5)\n"
-          "  --saves N       saves of 4 GiB beside 256 MiB, Linux (3)\n"
-          "  --bursts N      rounds of clones at once, Linux (3); --burst N: how many at once (16)\n"
-          "  --guest NAME    only linux, or only tiny\n"
-          "  --qemu FILE     instead of the one on PATH\n"
-          "  --stages        the time of each stage, too\n"
-          "  --json          for programs\n",
-          status ? stderr : stdout);
+    fputs(
+        "usage: vmfactory-bench --specs DIR [OPTION…]\n"
+        "  --specs DIR     where linux.json and tiny.json are\n"
+        "  --clones N      clones a guest (20), each also parked and woken\n"
+        "  --colds N       cold boots a guest (5)\n"
+        "  --saves N       saves of 4 GiB beside 256 MiB, Linux (3)\n"
+        "  --bursts N      rounds of clones at once, Linux (3); --burst N: how many at once (16)\n"
+        "  --guest NAME    only linux, or only tiny\n"
+        "  --qemu FILE     instead of the one on PATH\n"
+        "  --stages        the time of each stage, too\n"
+        "  --json          for programs\n",
+        status ? stderr : stdout);
     return status;
 }
 
@@ -79,18 +80,40 @@ int main(int argc, char **argv)
     b->burst_size = 16;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
         switch (c) {
-        case 's': specs = optarg; break;
-        case 'n': b->clones = number(optarg, 100000); break;
-        case 'c': b->colds = number(optarg, 1000); break;
-        case 'w': b->saves = number(optarg, 1000); break;
-        case 'b': b->bursts = number(optarg, 1000); break;
-        case 'B': b->burst_size = number(optarg, 64); break;
-        case 'g': only = optarg; break;
-        case 'q': qemu = optarg; break;
-        case 't': stages = true; break;
-        case 'j': json = true; break;
-        case 'h': return usage(0);
-        default: return usage(2);
+        case 's':
+            specs = optarg;
+            break;
+        case 'n':
+            b->clones = number(optarg, 100000);
+            break;
+        case 'c':
+            b->colds = number(optarg, 1000);
+            break;
+        case 'w':
+            b->saves = number(optarg, 1000);
+            break;
+        case 'b':
+            b->bursts = number(optarg, 1000);
+            break;
+        case 'B':
+            b->burst_size = number(optarg, 64);
+            break;
+        case 'g':
+            only = optarg;
+            break;
+        case 'q':
+            qemu = optarg;
+            break;
+        case 't':
+            stages = true;
+            break;
+        case 'j':
+            json = true;
+            break;
+        case 'h':
+            return usage(0);
+        default:
+            return usage(2);
         }
     if (!specs || optind != argc)
         return usage(2);

@@ -141,8 +141,8 @@ static int measure_bursts(struct bench *b, struct vf_generation *gen, const char
     int r = 0;
     if (b->bursts == 0)
         return 0;
-    struct result *res = new_result(b, "clone", guest, accel, gen->manifest.spec.memory.size_mib,
-                                    b->burst_size);
+    struct result *res =
+        new_result(b, "clone", guest, accel, gen->manifest.spec.memory.size_mib, b->burst_size);
     for (int i = 0; r == 0 && i < b->bursts; i++) {
         bool first = i % 2 == 0;
         r = first ? our_burst(b, gen, res, err) : floor_burst(b, gen, res, err);

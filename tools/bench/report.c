@@ -79,7 +79,8 @@ static void print_summary(struct bench *b)
                (double)series_percentile(&big->ours, 50) /
                    (double)series_percentile(&small->ours, 50));
     if (b->has_memory)
-        printf("a Linux clone at hand-over: %lld KiB of guest memory copied, %lld KiB of the VMM's own, "
+        printf("a Linux clone at hand-over: %lld KiB of guest memory copied, %lld KiB of the VMM's "
+               "own, "
                "PSS %lld KiB; its template's memory, once: %lld KiB\n",
                (long long)series_percentile(&b->guest_anonymous_kib, 50),
                (long long)series_percentile(&b->vmm_anonymous_kib, 50),

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/fd.h"
@@ -49,9 +50,11 @@ static int run(const struct vf_floor *f, char *const *argv, int memory_fd,
     char text[8192];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return vf_fail_errno(err, errno, "pipe");
+    VF_CLEANUP_FD int said = memfd_create("floor-stderr", MFD_CLOEXEC);
     pid_t pid = fork();
     if (pid == 0) {
         dup2(fds[1], 1);
+        dup2(said, 2);
         if (memory_fd >= 0)
             fcntl(memory_fd, F_SETFD, 0);
         execv(f->program, argv);
@@ -70,8 +73,12 @@ static int run(const struct vf_floor *f, char *const *argv, int memory_fd,
     int status;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    if (status != 0)
-        return vf_fail(err, VF_IO, "%s failed (status 0x%x)", f->program, status);
+    if (status != 0) {
+        n = pread(said, text, sizeof(text) - 1, 0);
+        text[n > 0 ? n : 0] = 0;
+        vf_fail(err, VF_IO, "%s failed (status 0x%x)", f->program, status);
+        return vf_hint(err, "it said: %.200s", text);
+    }
     parse(text, ret);
     return 0;
 }

@@ -57,7 +57,8 @@ int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_e
     }
     int r = make_dir(s, o->dir, err);
     char *state = NULL, *run = NULL;
-    if (r == 0 && (asprintf(&state, "%s/state", s->dir) < 0 || asprintf(&run, "%s/run", s->dir) < 0))
+    if (r == 0 &&
+        (asprintf(&state, "%s/state", s->dir) < 0 || asprintf(&run, "%s/run", s->dir) < 0))
         r = vf_fail(err, VF_NO_MEMORY, "directory");
     if (r == 0)
         r = vf_store_open(state, &s->store, err);

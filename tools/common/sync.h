@@ -9,13 +9,13 @@
 #include "factory/factory.h"
 
 struct vf_sync_options {
-    const char *dir;           /* state and VMs go here; NULL: a temporary directory, removed at the end */
-    const char *qemu;          /* NULL: on PATH */
+    const char *dir;  /* state and VMs go here; NULL: a temporary directory, removed at the end */
+    const char *qemu; /* NULL: on PATH */
     enum vf_accel auto_accel;
     int64_t answer_timeout_ms; /* 0: default */
     int64_t create_timeout_ms;
     int trial_clones;
-    bool keep_signals;         /* leave SIGINT and SIGTERM to the program */
+    bool keep_signals; /* leave SIGINT and SIGTERM to the program */
 };
 
 struct vf_sync {

@@ -74,7 +74,8 @@ static int look_inside(struct vf_sync *s, struct row *r, struct vf_error *err)
 {
     static char *const argv[] = {
         "/bin/sh", "-c",
-        "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \\n'; echo; cat /etc/machine-id; hostname; "
+        "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \\n'; echo; cat /etc/machine-id; "
+        "hostname; "
         "for d in /sys/class/net/*; do [ ${d##*/} = lo ] || { cat $d/address; break; }; done",
         NULL};
     struct vf_exec_options o = {.argv = argv, .timeout_ms = 20000};
@@ -82,7 +83,8 @@ static int look_inside(struct vf_sync *s, struct row *r, struct vf_error *err)
     int n = vf_sync_run(s, r->vm, &o, NULL, 0, &out, err);
     if (n < 0)
         return vf_wrap(err, "command in %s", vf_instance_id(r->vm));
-    int fields = sscanf(out.out, "%32s %32s %63s %17s", r->random, r->machine_id, r->hostname, r->mac);
+    int fields =
+        sscanf(out.out, "%32s %32s %63s %17s", r->random, r->machine_id, r->hostname, r->mac);
     if (out.status.code != 0 || fields != 4)
         n = vf_fail(err, VF_GUEST_FAILED, "command in %s: status %d, said '%.60s' '%.60s'",
                     vf_instance_id(r->vm), out.status.code, out.out, out.errout);
@@ -98,8 +100,8 @@ static void check_rows(const struct row *rows, const struct vf_generation *gen)
         bool clone = i < CLONES;
         check(p->nonce_matched == clone, "%s: nonce %s", id, clone ? "missing" : "in a cold boot");
         if (clone) {
-            check(strcmp(p->nonce, gen->manifest.nonce) == 0, "%s: nonce %s is not the template's", id,
-                  p->nonce);
+            check(strcmp(p->nonce, gen->manifest.nonce) == 0, "%s: nonce %s is not the template's",
+                  id, p->nonce);
             check(strcmp(p->boot_id, gen->manifest.boot_id) == 0,
                   "%s: boot id %s is not the template's", id, p->boot_id);
         } else
@@ -135,8 +137,8 @@ static void ms(int64_t us)
 
 static void print_times(const struct row *rows)
 {
-    printf("\n%-14s %-6s %8s %8s %8s %8s %8s %8s   %s\n", "ms", "source", "vmm", "restore", "resume",
-           "boot", "prove", "total", "by hand");
+    printf("\n%-14s %-6s %8s %8s %8s %8s %8s %8s   %s\n", "ms", "source", "vmm", "restore",
+           "resume", "boot", "prove", "total", "by hand");
     for (int i = 0; i < VMS; i++) {
         const struct vf_instance *vm = rows[i].vm;
         bool clone = i < CLONES;
@@ -155,8 +157,8 @@ static void print_times(const struct row *rows)
 
 static void print_proofs(const struct row *rows)
 {
-    printf("\n%-14s %-17s %-33s %8s %-33s %-18s %8s\n", "proof", "nonce restored", "16 random bytes",
-           "clock ms", "machine-id", "MAC", "copied");
+    printf("\n%-14s %-17s %-33s %8s %-33s %-18s %8s\n", "proof", "nonce restored",
+           "16 random bytes", "clock ms", "machine-id", "MAC", "copied");
     for (int i = 0; i < VMS; i++) {
         const struct vf_proof *p = vf_instance_proof(rows[i].vm);
         printf("%-14s %-17.16s %-33s %+8.1f %-33s %-18s", vf_instance_id(rows[i].vm),
@@ -174,7 +176,8 @@ static int make_vms(struct vf_sync *s, struct vf_generation *gen, const struct v
 {
     for (int i = 0; i < VMS; i++) {
         bool clone = i < CLONES;
-        printf("%s %d of %d\n", clone ? "clone" : "cold boot", clone ? i + 1 : 1, clone ? CLONES : 1);
+        printf("%s %d of %d\n", clone ? "clone" : "cold boot", clone ? i + 1 : 1,
+               clone ? CLONES : 1);
         int r = clone ? vf_sync_clone(s, gen, NULL, &rows[i].vm, err)
                       : vf_sync_cold(s, spec, NULL, &rows[i].vm, err);
         if (r < 0)
@@ -223,9 +226,10 @@ static int demo(struct vf_sync *s, const char *spec_path, const struct vf_floor 
         check_rows(rows, gen);
         print_times(rows);
         print_proofs(rows);
-        printf("\ntemplate memory, shared by all clones: %lld KiB. by hand: vmfactory-floor, the same "
-               "steps with plain system calls.\n",
-               (long long)resident);
+        printf(
+            "\ntemplate memory, shared by all clones: %lld KiB. by hand: vmfactory-floor, the same "
+            "steps with plain system calls.\n",
+            (long long)resident);
         printf("%s\n", failures ? "SOME PROOFS FAILED" : "All proofs held.");
     }
     vf_generation_unref(gen);
@@ -237,7 +241,8 @@ static int usage(int status)
 {
     fprintf(status ? stderr : stdout,
             "usage: vmfactory-demo --spec FILE [--qemu FILE]\n"
-            "Builds the template of the spec, clones it %d times, cold-boots it once, and proves each VM.\n",
+            "Builds the template of the spec, clones it %d times, cold-boots it once, and proves "
+            "each VM.\n",
             CLONES);
     return status;
 }

@@ -31,8 +31,12 @@ static struct {
     const char *qemu, *machine, *accel, *channel, *kernel, *initrd, *cmdline, *state;
     uint64_t memory_mib;
     int memory_fd, parallel, nics;
-} opt = {.machine = "microvm", .accel = "tcg", .channel = "virtio-serial", .memory_fd = -1,
-         .parallel = 1, .memory_mib = 256};
+} opt = {.machine = "microvm",
+         .accel = "tcg",
+         .channel = "virtio-serial",
+         .memory_fd = -1,
+         .parallel = 1,
+         .memory_mib = 256};
 
 static pid_t vmm;
 
@@ -115,7 +119,9 @@ static void qmp_getfd(int fd)
     const char *text = "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"state\"}}\n";
     char control[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec iov = {(void *)text, strlen(text)};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control,
                        .msg_controllen = sizeof(control)};
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     c->cmsg_level = SOL_SOCKET;
@@ -221,13 +227,35 @@ static void start_qemu(int incoming)
              opt.memory_fd, incoming ? "off" : "on");
     snprintf(mon, sizeof(mon), "socket,id=qmp,fd=%d", q[1]);
     snprintf(chan, sizeof(chan), "socket,id=agent,fd=%d", a[1]);
-    const char *argv[64] = {opt.qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display",
-                            "none", "-sandbox",
-                            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-                            "-M", machine, "-accel", opt.accel, "-cpu",
-                            strcmp(opt.accel, "kvm") == 0 ? "host" : "max", "-smp", "1", "-m", size,
-                            "-object", ram, "-chardev", mon, "-mon", "chardev=qmp,mode=control",
-                            "-object", "rng-builtin,id=rng", "-chardev", chan};
+    const char *argv[64] = {
+        opt.qemu,
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-M",
+        machine,
+        "-accel",
+        opt.accel,
+        "-cpu",
+        strcmp(opt.accel, "kvm") == 0 ? "host" : "max",
+        "-smp",
+        "1",
+        "-m",
+        size,
+        "-object",
+        ram,
+        "-chardev",
+        mon,
+        "-mon",
+        "chardev=qmp,mode=control",
+        "-object",
+        "rng-builtin,id=rng",
+        "-chardev",
+        chan};
     int n = 0;
     while (argv[n])
         n++;
@@ -249,7 +277,8 @@ static void start_qemu(int incoming)
     argv[n++] = rng_dev;
     if (opt.nics) {
         argv[n++] = "-device";
-        argv[n++] = suffix[0] == 'p' ? "virtio-net-pci,id=nic0,romfile=" : "virtio-net-device,id=nic0";
+        argv[n++] =
+            suffix[0] == 'p' ? "virtio-net-pci,id=nic0,romfile=" : "virtio-net-device,id=nic0";
     }
     if (incoming) {
         argv[n++] = "-incoming";
@@ -282,7 +311,8 @@ static void start_qemu(int incoming)
     qmp_fd = q[0];
     agent_fd = a[0];
     qmp_wait("\"QMP\"");
-    qmp("{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"migrate-set-capabilities\",\"arguments\":"
+    qmp("{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"migrate-set-capabilities\","
+        "\"arguments\":"
         "{\"capabilities\":[{\"capability\":\"events\",\"state\":true},"
         "{\"capability\":\"x-ignore-shared\",\"state\":true}]}}\n");
     qmp_wait("\"return\"");
@@ -396,9 +426,10 @@ int main(int argc, char **argv)
     const struct {
         const char *name;
         const char **to;
-    } texts[] = {{"--qemu", &opt.qemu},       {"--machine", &opt.machine}, {"--accel", &opt.accel},
-                 {"--channel", &opt.channel}, {"--kernel", &opt.kernel},   {"--initrd", &opt.initrd},
-                 {"--append", &opt.cmdline},  {"--state", &opt.state}};
+    } texts[] = {{"--qemu", &opt.qemu},      {"--machine", &opt.machine},
+                 {"--accel", &opt.accel},    {"--channel", &opt.channel},
+                 {"--kernel", &opt.kernel},  {"--initrd", &opt.initrd},
+                 {"--append", &opt.cmdline}, {"--state", &opt.state}};
     if (argc < 2)
         die("usage: vmfactory-floor clone|cold --qemu FILE [--option VALUE]…");
     for (int i = 2; i + 1 < argc; i += 2) {
