@@ -21,6 +21,11 @@ static void open_sync(struct fac *f)
     int r = vf_sync_open(&f->sync, &f->options, &e);
     cr_assert_eq(r, 0, "%s", e.msg);
     f->is_open = true;
+    /* A loop's first stream makes a descriptor that stays until the loop is closed. */
+    uv_pipe_t pipe;
+    uv_pipe_init(&f->sync.loop, &pipe, 0);
+    uv_close((uv_handle_t *)&pipe, NULL);
+    uv_run(&f->sync.loop, UV_RUN_NOWAIT);
     fac_mark(f);
 }
 
@@ -262,7 +267,8 @@ void fac_expect(const struct vf_error *err, enum vf_code code, const char *words
     cr_assert(strstr(err->msg, words), "\"%s\" is not in: %s (%s)", words, err->msg, err->hint);
 }
 
-void fac_clone_fails(struct fac *f, struct vf_generation *gen, enum vf_code code, const char *words)
+struct vf_error fac_clone_fails(struct fac *f, struct vf_generation *gen, enum vf_code code,
+                                const char *words)
 {
     struct vf_instance *vm = NULL;
     struct vf_error e = {0};
@@ -272,10 +278,11 @@ void fac_clone_fails(struct fac *f, struct vf_generation *gen, enum vf_code code
     cr_assert_null(vm);
     fac_expect(&e, code, words);
     fac_check(f, words);
+    return e;
 }
 
-void fac_build_fails(struct fac *f, const struct vf_spec *spec, enum vf_code code,
-                     const char *words)
+struct vf_error fac_build_fails(struct fac *f, const struct vf_spec *spec, enum vf_code code,
+                                const char *words)
 {
     struct vf_generation *gen = NULL;
     struct vf_error e = {0};
@@ -287,9 +294,11 @@ void fac_build_fails(struct fac *f, const struct vf_spec *spec, enum vf_code cod
     fac_expect(&e, code, words);
     fac_check(f, words);
     cr_assert_eq(fac_generations(f, spec->name), before, "a generation is left: %s", words);
+    return e;
 }
 
-void fac_cold_fails(struct fac *f, const struct vf_spec *spec, enum vf_code code, const char *words)
+struct vf_error fac_cold_fails(struct fac *f, const struct vf_spec *spec, enum vf_code code,
+                               const char *words)
 {
     struct vf_instance *vm = NULL;
     struct vf_error e = {0};
@@ -299,6 +308,7 @@ void fac_cold_fails(struct fac *f, const struct vf_spec *spec, enum vf_code code
     cr_assert_null(vm);
     fac_expect(&e, code, words);
     fac_check(f, words);
+    return e;
 }
 
 /* ---- files, processes */

@@ -58,13 +58,14 @@ struct vf_generation *fac_load(struct fac *f, const char *name);
 struct vf_instance *fac_clone(struct fac *f, struct vf_generation *gen);
 struct vf_instance *fac_cold(struct fac *f, const struct vf_spec *spec);
 void fac_destroy(struct fac *f, struct vf_instance *vm);
-/* --- what must fail with code and, each, these words in its message; nothing may be left */
-void fac_clone_fails(struct fac *f, struct vf_generation *gen, enum vf_code code,
-                     const char *words);
-void fac_build_fails(struct fac *f, const struct vf_spec *spec, enum vf_code code,
-                     const char *words);
-void fac_cold_fails(struct fac *f, const struct vf_spec *spec, enum vf_code code,
-                    const char *words);
+/* --- what must fail with code and, each, these words in its message; nothing may be left. The error,
+ * for more */
+struct vf_error fac_clone_fails(struct fac *f, struct vf_generation *gen, enum vf_code code,
+                                const char *words);
+struct vf_error fac_build_fails(struct fac *f, const struct vf_spec *spec, enum vf_code code,
+                                const char *words);
+struct vf_error fac_cold_fails(struct fac *f, const struct vf_spec *spec, enum vf_code code,
+                               const char *words);
 void fac_expect(const struct vf_error *err, enum vf_code code, const char *words);
 
 /* All proofs are there and right. gen NULL: a cold boot. */
