@@ -47,7 +47,8 @@ enum vf_msg {
     VF_MSG_CREDIT = 8, /* BYTES: the sender has consumed that much of the stream's data */
     /* guest -> host */
     VF_MSG_HELLO_OK = 0x81, /* BOOT_ID, NONCE (if planted), AGENT, FEATURES */
-    VF_MSG_RENEW_OK = 0x82, /* DIGEST and SAMPLE if ENTROPY was sent, TIME, MACHINE_ID, HOSTNAME, MAC,
+    VF_MSG_RENEW_OK =
+        0x82, /* DIGEST and SAMPLE if ENTROPY was sent, TIME, MACHINE_ID, HOSTNAME, MAC,
                                IPV4 as read back from the system, each if it was sent */
     VF_MSG_PONG = 0x83,
     VF_MSG_FREEZE_OK = 0x84,
@@ -59,30 +60,30 @@ enum vf_msg {
 };
 
 enum vf_tag {
-    VF_TAG_BOOT_ID = 1,     /* 16 bytes: /proc/sys/kernel/random/boot_id */
-    VF_TAG_NONCE = 2,       /* 32 bytes, planted after the template's boot, kept in RAM only */
-    VF_TAG_AGENT = 3,       /* text: name and version of the agent */
-    VF_TAG_FEATURES = 4,    /* u32: VF_FEATURE_* */
-    VF_TAG_ENTROPY = 5,     /* 64 to 512 bytes: credited in full, then the CRNG is reseeded */
-    VF_TAG_DIGEST = 6,      /* 32 bytes: SHA-256 of the ENTROPY that arrived */
-    VF_TAG_SAMPLE = 7,      /* 16 bytes: getrandom() after the reseed */
-    VF_TAG_TIME = 8,        /* i64: ns since the Unix epoch; answer: the guest's clock after setting */
-    VF_TAG_MACHINE_ID = 9,  /* 16 bytes */
-    VF_TAG_HOSTNAME = 10,   /* text, at most 63 bytes */
-    VF_TAG_MAC = 11,        /* 6 bytes, of the guest's first NIC */
-    VF_TAG_IPV4 = 12,       /* 4 bytes address, u8 prefix length, 4 bytes gateway (0: none) */
-    VF_TAG_DATA = 13,       /* bytes of a stream, or of a ping */
-    VF_TAG_ARG = 14,        /* text, repeated, argv in order */
-    VF_TAG_ENV = 15,        /* text NAME=value, repeated */
-    VF_TAG_CWD = 16,        /* text */
+    VF_TAG_BOOT_ID = 1,  /* 16 bytes: /proc/sys/kernel/random/boot_id */
+    VF_TAG_NONCE = 2,    /* 32 bytes, planted after the template's boot, kept in RAM only */
+    VF_TAG_AGENT = 3,    /* text: name and version of the agent */
+    VF_TAG_FEATURES = 4, /* u32: VF_FEATURE_* */
+    VF_TAG_ENTROPY = 5,  /* 64 to 512 bytes: credited in full, then the CRNG is reseeded */
+    VF_TAG_DIGEST = 6,   /* 32 bytes: SHA-256 of the ENTROPY that arrived */
+    VF_TAG_SAMPLE = 7,   /* 16 bytes: getrandom() after the reseed */
+    VF_TAG_TIME = 8,     /* i64: ns since the Unix epoch; answer: the guest's clock after setting */
+    VF_TAG_MACHINE_ID = 9,   /* 16 bytes */
+    VF_TAG_HOSTNAME = 10,    /* text, at most 63 bytes */
+    VF_TAG_MAC = 11,         /* 6 bytes, of the guest's first NIC */
+    VF_TAG_IPV4 = 12,        /* 4 bytes address, u8 prefix length, 4 bytes gateway (0: none) */
+    VF_TAG_DATA = 13,        /* bytes of a stream, or of a ping */
+    VF_TAG_ARG = 14,         /* text, repeated, argv in order */
+    VF_TAG_ENV = 15,         /* text NAME=value, repeated */
+    VF_TAG_CWD = 16,         /* text */
     VF_TAG_DEADLINE_MS = 17, /* u32: then the command's process group is killed; 0: none */
-    VF_TAG_PID = 18,        /* u32 */
-    VF_TAG_STATUS = 19,     /* u32: exit status */
-    VF_TAG_SIGNAL = 20,     /* u32 */
-    VF_TAG_TIMED_OUT = 21,  /* empty: the command's deadline ended it */
-    VF_TAG_BYTES = 22,      /* u32 */
-    VF_TAG_ERRNO = 23,      /* u32, Linux numbers */
-    VF_TAG_TEXT = 24,       /* text */
+    VF_TAG_PID = 18,         /* u32 */
+    VF_TAG_STATUS = 19,      /* u32: exit status */
+    VF_TAG_SIGNAL = 20,      /* u32 */
+    VF_TAG_TIMED_OUT = 21,   /* empty: the command's deadline ended it */
+    VF_TAG_BYTES = 22,       /* u32 */
+    VF_TAG_ERRNO = 23,       /* u32, Linux numbers */
+    VF_TAG_TEXT = 24,        /* text */
 };
 
 #define VF_FEATURE_EXEC 1u

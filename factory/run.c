@@ -37,7 +37,7 @@ static void free_run(uv_handle_t *h)
 
 static void end(struct run *r, const struct vf_exec_status *st, const struct vf_error *err)
 {
-    if (err)
+    if (!st)
         r->done(r->arg, NULL, err);
     else {
         struct vf_run_result res = {
