@@ -13,6 +13,7 @@
 #include "base/hash.h"
 
 #define HELLO_AGAIN_US 50000
+#define LOST_US 1000000
 
 static void on_timer(uv_timer_t *t);
 
@@ -31,7 +32,7 @@ static void fail_all(struct vf_agent *a, const struct vf_error *err)
     }
 }
 
-static void break_connection(struct vf_agent *a, const struct vf_error *err)
+void vf_agent_break(struct vf_agent *a, const struct vf_error *err)
 {
     if (a->is_broken || a->closing)
         return;
@@ -48,7 +49,7 @@ static void protocol_error(struct vf_agent *a, const char *what)
 {
     struct vf_error e;
     vf_fail(&e, VF_PROTOCOL, "agent: %s", what);
-    break_connection(a, &e);
+    vf_agent_break(a, &e);
 }
 
 /* ---- deadlines */
@@ -61,10 +62,24 @@ static void arm_timer(struct vf_agent *a)
             next = a->pending[i].deadline_us;
     if (a->hello_len && a->hello_again_us < next)
         next = a->hello_again_us;
+    if (a->is_lost && a->lost_until_us < next)
+        next = a->lost_until_us;
     if (next == VF_NEVER)
         uv_timer_stop(&a->timer);
     else
         vf_timer_at(&a->timer, next, on_timer);
+}
+
+static void lose(struct vf_agent *a, const struct vf_error *err)
+{
+    if (a->is_lost || a->is_broken || a->closing)
+        return;
+    a->is_lost = true;
+    a->lost = *err;
+    a->lost_until_us = vf_now_us() + LOST_US;
+    a->hello_len = 0;
+    uv_read_stop((uv_stream_t *)&a->pipe);
+    arm_timer(a);
 }
 
 static int send_bytes(struct vf_agent *a, const uint8_t *data, size_t len, struct vf_error *err);
@@ -75,6 +90,10 @@ static void on_timer(uv_timer_t *t)
     int64_t now = vf_now_us();
     if (a->closing || a->is_broken)
         return;
+    if (a->is_lost && a->lost_until_us <= now) {
+        vf_agent_break(a, &a->lost);
+        return;
+    }
     if (a->hello_len && a->hello_again_us <= now) {
         a->hello_again_us = now + HELLO_AGAIN_US;
         send_bytes(a, a->hello, a->hello_len, NULL);
@@ -175,7 +194,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     if (n < 0) {
         vf_fail(&e, VF_GUEST_FAILED, "agent: the channel was closed (%s)", uv_strerror((int)n));
-        break_connection(a, &e);
+        lose(a, &e);
         return;
     }
     const uint8_t *p = (const uint8_t *)buf->base;
@@ -216,7 +235,7 @@ static void on_written(uv_write_t *req, int status)
     free(w);
     if (status < 0 && status != UV_ECANCELED) {
         vf_fail(&e, VF_GUEST_FAILED, "agent: write: %s", uv_strerror(status));
-        break_connection(a, &e);
+        lose(a, &e);
     }
 }
 
@@ -224,6 +243,8 @@ static int send_bytes(struct vf_agent *a, const uint8_t *data, size_t len, struc
 {
     if (a->closing || a->is_broken)
         return vf_fail(err, VF_GUEST_FAILED, "agent: not connected");
+    if (a->is_lost)
+        return 0; /* whoever waits for an answer soon hears why there is none */
     if (a->queued_bytes == 0) {
         uv_buf_t buf = uv_buf_init((char *)data, (unsigned)len);
         int n = uv_try_write((uv_stream_t *)&a->pipe, &buf, 1);

@@ -3,7 +3,8 @@
  * The guest is hostile: frames are checked and bounded by the codec; garbage is forgiven only until
  * the first valid answer (it may be the tail of a talk the template was frozen in); frames nobody
  * asked for are counted and end the connection at VF_AGENT_MAX_STRAY. When the connection ends, all
- * that is pending fails with one error and `broken` is called.
+ * that is pending fails with one error and `broken` is called. A channel that was closed is mostly a
+ * VMM about to be reaped, whose exit tells more: it is `lost` for a moment before it is broken.
  */
 #ifndef VF_FACTORY_AGENT_H
 #define VF_FACTORY_AGENT_H
@@ -36,7 +37,9 @@ struct vf_agent {
     uv_pipe_t pipe;
     uv_timer_t timer;
     int open_handles;
-    bool greeted, is_broken, closing, lossy, announced;
+    bool greeted, is_lost, is_broken, closing, lossy, announced;
+    struct vf_error lost; /* what is_lost comes to at lost_until_us */
+    int64_t lost_until_us;
     vf_done_cb broken;
     void *arg;
     void (*on_closed)(void *arg);
@@ -75,6 +78,8 @@ int vf_agent_hello(struct vf_agent *a, int64_t timeout_ms, vf_agent_reply_cb don
 int vf_agent_send(struct vf_agent *a, struct vf_wire_writer *w, struct vf_error *err);
 void vf_agent_add_stream(struct vf_agent *a, struct vf_agent_stream *s);
 void vf_agent_remove_stream(struct vf_agent *a, struct vf_agent_stream *s);
+/* Ends the connection: all that is pending fails with err. */
+void vf_agent_break(struct vf_agent *a, const struct vf_error *err);
 /* Fails what is pending with VF_CANCELLED, then closes; on_closed comes later, once. */
 void vf_agent_close(struct vf_agent *a, void (*on_closed)(void *arg), void *arg);
 

@@ -67,10 +67,12 @@ void vf_instance_died(void *arg, const struct vf_error *err)
     struct vf_instance *vm = arg;
     if (vm->state == VF_INSTANCE_MAKING)
         fail(vm, err);
-    else if (vm->state == VF_INSTANCE_READY && vm->on_death) {
+    else if (vm->state == VF_INSTANCE_READY) {
         vf_death_cb cb = vm->on_death;
         vm->on_death = NULL;
-        cb(vm->death_arg, vm, err);
+        if (cb)
+            cb(vm->death_arg, vm, err);
+        vf_agent_break(&vm->agent, err); /* commands need not wait for their deadlines */
     }
 }
 
