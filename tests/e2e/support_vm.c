@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/hash.h"
+#include "factory/tsc.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -120,6 +121,18 @@ const char *sup_events(const struct sup_vm *v)
     return text;
 }
 
+/* As the factory's (factory/cmdline.c says why the frequency). */
+static const char *linux_cmdline(void)
+{
+    static char text[128];
+    char tsc[40] = "";
+    if (vf_tsc_khz())
+        snprintf(tsc, sizeof(tsc), " tsc_early_khz=%lld", (long long)vf_tsc_khz());
+    snprintf(text, sizeof(text),
+             "console=ttyS0 quiet panic=-1 reboot=t%s vf.channel=virtio-serial:vf.agent", tsc);
+    return text;
+}
+
 struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char *name)
 {
     struct vf_error e;
@@ -145,7 +158,7 @@ struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char 
         .memory_shared = true,
         .kernel = t->linux_guest ? sup_guest_file("vmlinuz") : sup_guest_file("tiny.elf"),
         .initrd = t->linux_guest ? sup_guest_file("initramfs.cpio") : NULL,
-        .cmdline = t->linux_guest ? "console=ttyS0 quiet panic=-1" : NULL,
+        .cmdline = t->linux_guest ? linux_cmdline() : NULL,
         .channel = t->linux_guest ? VF_CHANNEL_VIRTIO_SERIAL : VF_CHANNEL_SERIAL,
         .balloon = true,
         .die_with_parent = true,
