@@ -191,7 +191,8 @@ static int make_vms(struct vf_sync *s, struct vf_generation *gen, const struct v
         }
         if (r == 0)
             r = look_inside(s, &rows[i], err);
-        if (r == 0)
+        rows[i].floor.total = -1;
+        if (r == 0 && !spec->boot.has_root) /* the floor knows no disks */
             r = clone ? vf_floor_clone(floor, gen, 1, &rows[i].floor, err)
                       : vf_floor_cold(floor, spec, (enum vf_accel)gen->manifest.vmm.accel,
                                       &rows[i].floor, err);
