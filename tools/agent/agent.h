@@ -46,6 +46,10 @@ void channel_event(uint32_t events);
 /* Reads what is there, up to size. Returns 0 when there is no more for now, -errno if the channel is
  * gone and must be opened again. */
 ssize_t channel_read(void *buf, size_t size);
+/* The host has spoken. */
+void channel_heard(void);
+/* Frames to have room for before a message is read: its answer, and what it may set going. */
+#define CHANNEL_ANSWER 5
 /* Room for that many more frames of the largest size? */
 bool channel_room(unsigned frames);
 /* Queues what writer holds; channel_flush sends it. The caller has checked for room. */

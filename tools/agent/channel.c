@@ -3,7 +3,8 @@
  * A virtio-serial port without a host answers read with 0 and poll with POLLHUP, for as long as the
  * host is away (after a restore, or when the host's program restarts). So it is watched edge by edge:
  * one event when the host leaves and one when it is back, and no spinning in between. What is written
- * while it is away would be thrown away by the VMM, so the queue waits.
+ * while it is away would be thrown away by the VMM, so the queue waits; and once the host is back it
+ * waits for the host's first word, which may be a HELLO, to which the old talk means nothing.
  *
  * The queue starts at its buffer's beginning whenever it is empty: short answers touch one page.
  */
@@ -23,6 +24,7 @@ static uint8_t queue[QUEUE_FRAMES * VF_WIRE_MAX_FRAME + 1];
 static size_t queue_start, queue_end;
 static int channel_fd = -1, channel_epoll_fd;
 static bool host_away;   /* as of the last event */
+static bool silent;      /* the host was away and has not spoken since */
 static bool wants_write; /* EPOLLOUT is asked for */
 
 struct search {
@@ -101,7 +103,7 @@ int channel_open(const char *spec, int epoll_fd)
     }
     channel_fd = s.fd;
     channel_epoll_fd = epoll_fd;
-    host_away = wants_write = false;
+    host_away = silent = wants_write = false;
     queue_start = queue_end = 0;
     return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, channel_fd, &ev) == 0 ? 0 : -errno;
 }
@@ -109,6 +111,7 @@ int channel_open(const char *spec, int epoll_fd)
 void channel_event(uint32_t events)
 {
     host_away = (events & EPOLLHUP) != 0;
+    silent = silent || host_away;
 }
 
 ssize_t channel_read(void *buf, size_t size)
@@ -123,8 +126,16 @@ ssize_t channel_read(void *buf, size_t size)
     }
 }
 
+void channel_heard(void)
+{
+    silent = false;
+}
+
 bool channel_room(unsigned frames)
 {
+    /* Full of an old talk, and the word that would let it go can't be heard: it gives way. */
+    if (silent && sizeof(queue) - queue_end < CHANNEL_ANSWER * (size_t)VF_WIRE_MAX_FRAME)
+        channel_restart();
     return sizeof(queue) - queue_end >= frames * (size_t)VF_WIRE_MAX_FRAME;
 }
 
@@ -150,7 +161,7 @@ static void want_write(bool want)
 
 void channel_flush(void)
 {
-    while (queue_start < queue_end && !host_away) {
+    while (queue_start < queue_end && !host_away && !silent) {
         ssize_t n = write(channel_fd, queue + queue_start, queue_end - queue_start);
         if (n < 0 && errno == EINTR)
             continue;
@@ -160,5 +171,5 @@ void channel_flush(void)
     }
     if (queue_start == queue_end)
         queue_start = queue_end = 0;
-    want_write(queue_end > 0);
+    want_write(queue_end > 0 && !silent);
 }

@@ -97,12 +97,13 @@ static int listen_to_host(void)
         }
         while (used < held) {
             struct vf_wire_frame f;
-            /* An answer, and what ends a command that breaks its window. */
-            if (!channel_room(5))
+            if (!channel_room(CHANNEL_ANSWER))
                 return 1;
             used += vf_wire_feed(&reader, input + used, held - used, &f);
-            if (f.type != 0)
+            if (f.type != 0) {
+                channel_heard();
                 answer(&f, arrival_ns);
+            }
         }
         channel_flush();
     }
@@ -167,7 +168,7 @@ static _Noreturn void run(const char *channel)
         more = exec_pump();
         channel_flush();
         /* Without room for answers the host is heard again once the queue has shrunk. */
-        if (listened > 0 && channel_room(5))
+        if (listened > 0 && channel_room(CHANNEL_ANSWER))
             more = true;
     }
 }

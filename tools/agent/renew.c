@@ -99,9 +99,16 @@ static int set_time(int64_t told, int64_t arrival_ns)
     struct timespec ts = {told / 1000000000, told % 1000000000};
     if (told < 0 || clock_settime(CLOCK_REALTIME, &ts) != 0)
         return told < 0 ? -EINVAL : -errno;
+    return 0;
+}
+
+/* Read last, so that the answer is fresh when it goes out. */
+static void put_time(void)
+{
+    struct timespec ts;
+
     clock_gettime(CLOCK_REALTIME, &ts);
     vf_wire_put_i64(&writer, VF_TAG_TIME, (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec);
-    return 0;
 }
 
 static int write_file(const char *path, const char *text, size_t len)
@@ -301,8 +308,11 @@ void renew(const struct vf_wire_frame *f, int64_t arrival_ns)
         step = "IPv4 address";
         err = set_ipv4(in.ipv4);
     }
-    if (err != 0)
+    if (err != 0) {
         send_error(f->id, -err, step);
-    else
-        channel_send();
+        return;
+    }
+    if (in.time)
+        put_time();
+    channel_send();
 }
