@@ -33,6 +33,7 @@ struct vf_build_job {
     struct vf_factory *factory;
     struct vf_build_job *next;
     struct vf_build_request *requests;
+    struct vf_build_request *next_told; /* while the requests are told of a stage */
     struct vf_spec spec;
     struct vf_instance *vm; /* the one that becomes the template; NULL once it is gone */
     struct vf_build *build;
@@ -40,6 +41,7 @@ struct vf_build_job {
     struct vf_generation *gen;
     struct vf_error error;
     bool failed;
+    bool ending; /* nothing can change its result any more */
     size_t warmed;   /* warm-up commands done */
     int trials_left; /* trial clones not yet gone */
     struct vf_work work;
@@ -60,9 +62,12 @@ const char *vf_job_path(const struct vf_build_job *job)
 static void tell_stage(void *arg, const char *stage)
 {
     struct vf_build_job *job = arg;
-    for (struct vf_build_request *r = job->requests; r; r = r->next)
+    struct vf_build_request *r;
+    for (job->next_told = job->requests; (r = job->next_told);) {
+        job->next_told = r->next;
         if (r->stage)
-            r->stage(r->arg, stage);
+            r->stage(r->arg, stage); /* may withdraw requests */
+    }
 }
 
 /* ---- the recipe's own steps */
@@ -365,6 +370,7 @@ static void on_cleaned_up(void *arg, const struct vf_error *err)
 
 static void finish(struct vf_build_job *job)
 {
+    job->ending = true;
     int r = vf_work_submit(job->factory->loop, &job->work, clean_up, on_cleaned_up, job);
     assert(r == 0);
     (void)r;
@@ -395,6 +401,8 @@ static void on_recipe_ended(void *arg, struct vf_instance *vm, const struct vf_e
 static void cancel_job(struct vf_build_job *job)
 {
     struct vf_error e;
+    if (job->ending)
+        return;
     vf_fail(&e, VF_CANCELLED, "build of %s: cancelled", job->spec.name);
     fail_job(job, &e);
     if (job->vm)
@@ -441,9 +449,10 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
     if (!job)
         return vf_fail(err, VF_NO_MEMORY, "build");
     job->factory = f;
+    struct vf_build_request *req = NULL;
     int r = vf_spec_copy(spec, &job->spec, err);
     if (r == 0)
-        r = join(job, stage, done, arg, ret_req, err);
+        r = join(job, stage, done, arg, &req, err);
     if (r == 0) {
         struct vf_vm_options none = {0};
         r = vf_instance_begin(f, VF_SOURCE_BUILD, recipe, spec, NULL, &none, job, on_recipe_ended,
@@ -459,6 +468,8 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
     job->vm->stage_arg = job;
     job->next = f->builds;
     f->builds = job;
+    if (ret_req)
+        *ret_req = req;
     return 0;
 }
 
@@ -466,10 +477,12 @@ void vf_build_cancel(struct vf_build_request *req)
 {
     struct vf_build_job *job = req->job;
     struct vf_error e;
-    if (!req->next && job->requests == req) {
+    if (!req->next && job->requests == req && !job->ending) {
         cancel_job(job); /* its end calls done */
         return;
     }
+    if (job->next_told == req)
+        job->next_told = req->next;
     for (struct vf_build_request **p = &job->requests; *p; p = &(*p)->next)
         if (*p == req) {
             *p = req->next;

@@ -134,8 +134,11 @@ void vf_instance_step_done(void *arg, const struct vf_error *err)
 static void run_step(struct vf_instance *vm)
 {
     struct vf_error e = {0};
-    if (vm->on_stage)
+    if (vm->on_stage) {
         vm->on_stage(vm->stage_arg, vm->step->stage);
+        if (vm->state != VF_INSTANCE_MAKING)
+            return; /* whoever was told has cancelled it */
+    }
     int r = vm->step->run(vm, &e);
     if (r < 0)
         fail(vm, &e);

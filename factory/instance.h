@@ -125,8 +125,7 @@ int vf_step_pause(struct vf_instance *vm, struct vf_error *err);
 /* --- prove.c: the guest answers, is who it must be, and takes what is fresh */
 int vf_step_hello(struct vf_instance *vm, struct vf_error *err);
 int vf_step_renew(struct vf_instance *vm, struct vf_error *err);
-int vf_step_prove(struct vf_instance *vm,
-                  struct vf_error *err); /* both, without waiting in between */
+int vf_step_prove(struct vf_instance *vm, struct vf_error *err); /* both, for a clone */
 
 /* --- samples.c */
 struct vf_samples *vf_samples_new(void);

@@ -100,8 +100,7 @@ static void on_hello(void *arg, const struct vf_wire_frame *f, const struct vf_e
         return;
     }
     int r = check_hello(vm, f, &e);
-    /* On a channel that may lose what comes too early, the renewal waits for the hello. */
-    if (r == 0 && vm->agent.lossy && vm->waiting == 2)
+    if (r == 0 && vm->waiting == 2)
         r = send_renew(vm, &e);
     answered(vm, r, &e);
 }
@@ -248,11 +247,10 @@ int vf_step_renew(struct vf_instance *vm, struct vf_error *err)
     return send_renew(vm, err);
 }
 
+/* The renewal waits for the hello: a guest takes tens of milliseconds to wake up cold, and a time that was
+ * sent before that is old when it is read. */
 int vf_step_prove(struct vf_instance *vm, struct vf_error *err)
 {
     vm->waiting = 2;
-    int r = vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello, vm, err);
-    if (r == 0 && !vm->agent.lossy)
-        r = send_renew(vm, err);
-    return r;
+    return vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello, vm, err);
 }
