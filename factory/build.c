@@ -440,8 +440,12 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
     for (struct vf_build_job *job = f->builds; job; job = job->next) {
         if (strcmp(job->spec.name, spec->name) != 0)
             continue;
-        if (job->failed || !vf_spec_equal(&job->spec, spec))
+        if (!vf_spec_equal(&job->spec, spec))
             return vf_fail(err, VF_CONFLICT, "template %s is being built from another spec",
+                           spec->name);
+        if (job->failed)
+            return vf_fail(err, VF_BUSY,
+                           "a build of template %s has failed and is being cleaned up: try again",
                            spec->name);
         return join(job, stage, done, arg, ret_req, err);
     }

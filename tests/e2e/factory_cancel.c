@@ -1,0 +1,302 @@
+/* Withdrawn at any moment: a build at each of its stages, a clone, a cold boot, a park and a wake after each
+ * turn of the loop, the whole factory in the middle of all of them. The caller is told once, and nothing
+ * is left of it.
+ */
+#include "tests/e2e/factory_support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const stages[] = {"prepare", "vmm",   "start", "boot", "renew", "warmup",
+                                     "freeze",  "pause", "save",  "stop", "store", "prove"};
+#define N_STAGES (sizeof(stages) / sizeof(*stages))
+
+/* ---- builds */
+
+struct build {
+    struct fac *f;
+    struct vf_build_request *req;
+    const char *at;
+    bool at_once; /* from within the callback that tells the stage, else a little later */
+    bool reached, done;
+    struct vf_generation *gen;
+    struct vf_error err;
+};
+
+static void on_stage(void *arg, const char *stage)
+{
+    struct build *b = arg;
+    if (!b->at || strcmp(stage, b->at) != 0)
+        return;
+    b->reached = true;
+    if (b->at_once)
+        vf_build_cancel(b->req);
+}
+
+static void on_built(void *arg, struct vf_generation *gen, const struct vf_error *err)
+{
+    struct build *b = arg;
+    cr_assert_not(b->done, "called twice");
+    b->done = true;
+    b->gen = gen;
+    if (err)
+        b->err = *err;
+}
+
+static struct vf_spec warm_spec(const char *name)
+{
+    static const char *const echo[] = {"echo", "warm", NULL};
+    struct vf_spec spec = fac_tiny(name, VF_ACCEL_TCG, NULL);
+    fac_add_warmup(&spec, echo);
+    return spec;
+}
+
+static void begin(struct build *b, const struct vf_spec *spec)
+{
+    struct vf_error e = {0};
+    int r = vf_factory_build(b->f->sync.factory, spec, on_stage, on_built, b, &b->req, &e);
+    cr_assert_eq(r, 0, "%s", e.msg);
+}
+
+static void cancel_at(struct fac *f, const struct vf_spec *spec, const char *stage, int turns)
+{
+    struct build b = {.f = f, .at = stage, .at_once = turns == 0};
+    begin(&b, spec);
+    while (!b.reached && !b.done)
+        uv_run(&f->sync.loop, UV_RUN_ONCE);
+    for (int i = 0; i < turns && !b.done; i++)
+        uv_run(&f->sync.loop, UV_RUN_ONCE);
+    if (turns && !b.done)
+        vf_build_cancel(b.req);
+    while (!b.done)
+        uv_run(&f->sync.loop, UV_RUN_ONCE);
+    cr_assert(b.reached, "%s was not reached: %s", stage, b.err.msg);
+    cr_assert_null(b.gen, "%s: a generation all the same", stage);
+    fac_expect(&b.err, VF_CANCELLED, "build of tiny: cancelled");
+    fac_check(f, stage);
+    cr_assert_eq(fac_generations(f, "tiny"), 1, "%s: the old generation is gone, or a new one left",
+                 stage);
+}
+
+Test(factory_cancel, build_at_each_stage, .timeout = 240)
+{
+    struct fac f;
+    fac_open(&f, NULL);
+    struct vf_spec spec = warm_spec("tiny");
+    vf_generation_unref(fac_build(&f, &spec));
+    for (size_t i = 0; i < N_STAGES; i++)
+        for (int turns = 0; turns < 3; turns++)
+            cancel_at(&f, &spec, stages[i], turns);
+    /* The factory is none the worse for it. */
+    struct vf_generation *gen = fac_build(&f, &spec);
+    struct vf_instance *vm = fac_clone(&f, gen);
+    fac_check_proof(&f, vm, gen);
+    fac_destroy(&f, vm);
+    vf_generation_unref(gen);
+    vf_spec_free(&spec);
+    fac_close(&f);
+}
+
+/* Requests are withdrawn while they are told of a stage: the others' stay. */
+struct trio {
+    struct build b[3];
+    int victim;
+};
+
+static struct trio *trio;
+
+static void on_trio_stage(void *arg, const char *stage)
+{
+    struct build *b = arg;
+    if (strcmp(stage, "boot") == 0 && b != &trio->b[trio->victim] && !trio->b[trio->victim].done)
+        vf_build_cancel(trio->b[trio->victim].req);
+    if (strcmp(stage, "freeze") == 0 && b == &trio->b[(trio->victim + 1) % 3])
+        vf_build_cancel(b->req);
+}
+
+Test(factory_cancel, requests_while_they_are_told, .timeout = 120)
+{
+    struct fac f;
+    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
+    struct vf_spec spec = warm_spec("tiny");
+    for (int victim = 0; victim < 3; victim++) {
+        struct trio t = {.victim = victim};
+        trio = &t;
+        for (int i = 0; i < 3; i++) {
+            struct vf_error e = {0};
+            t.b[i].f = &f;
+            cr_assert_eq(vf_factory_build(f.sync.factory, &spec, on_trio_stage, on_built, &t.b[i],
+                                          &t.b[i].req, &e),
+                         0, "%s", e.msg);
+        }
+        while (!t.b[0].done || !t.b[1].done || !t.b[2].done)
+            uv_run(&f.sync.loop, UV_RUN_ONCE);
+        fac_expect(&t.b[victim].err, VF_CANCELLED, "build of tiny");
+        fac_expect(&t.b[(victim + 1) % 3].err, VF_CANCELLED, "build of tiny");
+        struct build *last = &t.b[(victim + 2) % 3];
+        cr_assert_eq(last->err.code, VF_OK, "%s", last->err.msg);
+        vf_generation_unref(last->gen);
+        fac_check(&f, "one of three was built");
+    }
+    cr_assert_eq(fac_generations(&f, "tiny"), 3);
+    vf_spec_free(&spec);
+    fac_close(&f);
+}
+
+/* A build that is being given up takes no new requests, and says so. */
+Test(factory_cancel, no_joining_a_lost_build, .timeout = 60)
+{
+    struct fac f;
+    struct vf_error e = {0};
+    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
+    struct vf_spec spec = warm_spec("tiny");
+    struct build b = {.f = &f, .at = "boot"};
+    begin(&b, &spec);
+    while (!b.reached)
+        uv_run(&f.sync.loop, UV_RUN_ONCE);
+    vf_build_cancel(b.req);
+    struct vf_build_request *req = NULL;
+    cr_assert_lt(vf_factory_build(f.sync.factory, &spec, NULL, on_built, NULL, &req, &e), 0);
+    fac_expect(&e, VF_BUSY, "try again");
+    cr_assert_null(req);
+    while (!b.done)
+        uv_run(&f.sync.loop, UV_RUN_ONCE);
+    vf_generation_unref(fac_build(&f, &spec));
+    vf_spec_free(&spec);
+    fac_close(&f);
+}
+
+/* ---- VMs */
+
+struct making {
+    int calls;
+    struct vf_instance *vm; /* as handed out */
+    struct vf_error err;
+};
+
+static void on_vm(void *arg, struct vf_instance *vm, const struct vf_error *err)
+{
+    struct making *m = arg;
+    m->calls++;
+    m->vm = vm;
+    if (err)
+        m->err = *err;
+}
+
+enum what { CLONE, COLD, PARK, WAKE };
+
+static struct vf_instance *start(struct fac *f, enum what what, struct vf_generation *gen,
+                                 struct making *m)
+{
+    struct vf_instance *vm = NULL;
+    struct vf_error e = {0};
+    int r;
+    *m = (struct making){0};
+    if (what == CLONE)
+        r = vf_factory_clone(f->sync.factory, gen, NULL, on_vm, m, &vm, &e);
+    else if (what == COLD)
+        r = vf_factory_cold(f->sync.factory, &gen->manifest.spec, NULL, on_vm, m, &vm, &e);
+    else {
+        vm = fac_clone(f, gen);
+        if (what == WAKE)
+            cr_assert_eq(vf_sync_park(&f->sync, vm, &e), 0, "%s", e.msg);
+        r = what == PARK ? vf_instance_park(vm, on_vm, m, &e) : vf_instance_wake(vm, on_vm, m, &e);
+    }
+    cr_assert_eq(r, 0, "%s", e.msg);
+    cr_assert_eq(m->calls, 0, "done came before the submission had returned");
+    return vm;
+}
+
+/* One turn more each time, until it is ready before it is destroyed. Returns how often it was not. */
+static int destroy_after_each_turn(struct fac *f, enum what what, struct vf_generation *gen)
+{
+    for (int turns = 0; turns < 1000; turns++) {
+        struct making m;
+        char when[64];
+        snprintf(when, sizeof(when), "%d turns", turns);
+        struct vf_instance *vm = start(f, what, gen, &m);
+        for (int i = 0; i < turns && !m.calls; i++)
+            uv_run(&f->sync.loop, UV_RUN_ONCE);
+        bool ready = m.calls > 0;
+        fac_destroy(f, vm);
+        fac_check(f, when);
+        cr_assert_eq(m.calls, 1, "done was called %d times", m.calls);
+        if (ready) {
+            cr_assert_eq(m.err.code, VF_OK, "%s", m.err.msg);
+            return turns;
+        }
+        cr_assert_null(m.vm);
+        fac_expect(&m.err, VF_CANCELLED, "cancelled");
+    }
+    cr_assert(false, "never ready");
+    return 0;
+}
+
+static void each_turn(enum what what, int at_least)
+{
+    struct fac f;
+    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
+    struct vf_spec spec = fac_tiny("tiny", VF_ACCEL_TCG, NULL);
+    struct vf_generation *gen = fac_build(&f, &spec);
+    fac_mark(&f);
+    int turns = destroy_after_each_turn(&f, what, gen);
+    cr_assert_geq(turns, at_least, "ready after %d turns: hardly a wait was tried", turns);
+    vf_generation_unref(gen);
+    vf_spec_free(&spec);
+    fac_close(&f);
+}
+
+Test(factory_cancel, clone_after_each_turn, .timeout = 240)
+{
+    each_turn(CLONE, 5);
+}
+
+Test(factory_cancel, cold_boot_after_each_turn, .timeout = 240)
+{
+    each_turn(COLD, 5);
+}
+
+Test(factory_cancel, park_after_each_turn, .timeout = 240)
+{
+    each_turn(PARK, 1);
+}
+
+Test(factory_cancel, wake_after_each_turn, .timeout = 240)
+{
+    each_turn(WAKE, 2);
+}
+
+/* ---- everything at once */
+
+Test(factory_cancel, factory_closed_in_the_middle, .timeout = 240)
+{
+    struct fac f;
+    fac_open(&f, NULL);
+    struct vf_spec spec = warm_spec("tiny"), other = warm_spec("other");
+    vf_generation_unref(fac_build(&f, &spec));
+    for (int turns = 0; turns <= 60; turns += 6) {
+        struct vf_generation *gen = fac_load(&f, "tiny");
+        struct making m[4];
+        struct build b = {.f = &f};
+        begin(&b, &other);
+        start(&f, CLONE, gen, &m[0]);
+        start(&f, COLD, gen, &m[1]);
+        start(&f, WAKE, gen, &m[2]);
+        for (int i = 0; i < turns; i++)
+            uv_run(&f.sync.loop, UV_RUN_ONCE);
+        vf_generation_unref(gen);
+        fac_shut(&f);
+        for (int i = 0; i < 3; i++)
+            cr_assert_eq(m[i].calls, 1, "%d turns: VM %d: %d calls", turns, i, m[i].calls);
+        cr_assert(b.done && !b.gen);
+        cr_assert_eq(b.err.code, VF_CANCELLED, "%s", b.err.msg);
+        cr_assert_eq(sup_count_children(), 0, "a process outlives its factory");
+        cr_assert_eq(fac_run_dirs(&f), 0);
+        cr_assert_eq(fac_unfinished(&f), 0);
+        fac_reopen(&f, NULL);
+    }
+    cr_assert_eq(fac_generations(&f, "other"), 0);
+    vf_spec_free(&spec);
+    vf_spec_free(&other);
+    fac_close(&f);
+}
