@@ -41,7 +41,7 @@ struct vf_build_job {
     struct vf_generation *gen;
     struct vf_error error;
     bool failed;
-    bool ending; /* nothing can change its result any more */
+    bool ending;     /* nothing can change its result any more */
     size_t warmed;   /* warm-up commands done */
     int trials_left; /* trial clones not yet gone */
     struct vf_work work;

@@ -1,13 +1,17 @@
 /* Opening and closing the factory, the recipes of clones and cold boots, loading generations.
  *
+ * open sweeps away what an earlier process that was killed has left in the run directory.
  * close cancels the builds and destroys every VM; the last of them to go (vf_factory_check_closed) ends
  * the factory itself.
  */
 #include "factory/factory.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 #include "base/fd.h"
 #include "factory/instance.h"
@@ -24,6 +28,30 @@ static const struct vf_step cold_recipe[] = {
     {"start", vf_step_start, true},      {"boot", vf_step_hello, true},
     {"renew", vf_step_renew, true},      {NULL, NULL, false},
 };
+
+/* Directories of VMs that died with the process that had made them: its kill -9 left it no time. Whoever
+ * uses the run directory holds a shared lock on it, so that nobody's VMs are swept away; VMs that outlive
+ * their process are somebody's to find again. */
+static int sweep(const struct vf_factory *f, struct vf_error *err)
+{
+    if (f->die_with_parent && flock(f->run_dirfd, LOCK_EX | LOCK_NB) == 0) {
+        int fd = openat(f->run_dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *d = fd < 0 ? NULL : fdopendir(fd);
+        if (!d) {
+            int r = vf_fail_errno(err, errno, "run directory '%s'", f->run_dir);
+            vf_close_fd(&fd);
+            return r;
+        }
+        for (struct dirent *e; (e = readdir(d));)
+            if (strlen(e->d_name) == VF_INSTANCE_ID_LEN &&
+                strspn(e->d_name, "0123456789abcdef") == VF_INSTANCE_ID_LEN)
+                vf_remove_tree(f->run_dirfd, e->d_name, NULL); /* litter does no harm */
+        closedir(d);
+    }
+    if (flock(f->run_dirfd, LOCK_SH | LOCK_NB) < 0)
+        return vf_fail_errno(err, errno, "lock the run directory '%s'", f->run_dir);
+    return 0;
+}
 
 int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
                     struct vf_factory **ret_factory, struct vf_error *err)
@@ -47,6 +75,8 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
         r = vf_open_dir(cfg->run_dir, 1, 0700, &f->run_dirfd, err);
     if (r == 0 && !(f->run_dir = realpath(cfg->run_dir, NULL)))
         r = vf_fail_errno(err, errno, "run directory '%s'", cfg->run_dir);
+    if (r == 0)
+        r = sweep(f, err);
     if (r == 0 && cfg->qemu && !(f->qemu = strdup(cfg->qemu)))
         r = vf_fail(err, VF_NO_MEMORY, "factory");
     /* Without QEMU there is still the null driver: its absence is an error when it is needed. */

@@ -241,7 +241,7 @@ int vf_instance_begin(struct vf_factory *f, enum vf_source source, const struct 
         return r;
     }
     uint8_t bits[6];
-    char hex[13];
+    char hex[VF_INSTANCE_ID_LEN + 1];
     vf_random(bits, sizeof(bits));
     vf_hex(bits, sizeof(bits), hex);
     snprintf(vm->id, sizeof(vm->id), "%s", hex);

@@ -47,6 +47,8 @@ struct vf_factory {
     void *closed_arg;
 };
 
+#define VF_INSTANCE_ID_LEN 12 /* hex digits; also the name of its directory */
+
 struct vf_instance {
     struct vf_factory *factory;
     struct vf_instance *next;

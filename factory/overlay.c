@@ -42,12 +42,17 @@ int vf_overlay_create(const char *dir, const char *name, const char *base, const
     VF_CLEANUP_FD int out = fds[0];
     if (r < 0)
         return r;
-    char said[512] = "";
+    char said[512] = "", buf[512];
     size_t len = 0;
     ssize_t n;
-    while ((n = read(out, said + len, sizeof(said) - 1 - len)) > 0 || (n < 0 && errno == EINTR))
-        if (n > 0 && (len += (size_t)n) == sizeof(said) - 1)
-            break;
+    while ((n = read(out, buf, sizeof(buf))) > 0 || (n < 0 && errno == EINTR)) {
+        size_t keep = n > 0 ? (size_t)n : 0;
+        if (keep > sizeof(said) - 1 - len)
+            keep =
+                sizeof(said) - 1 - len; /* the rest is read all the same: the pipe must not fill */
+        memcpy(said + len, buf, keep);
+        len += keep;
+    }
     said[len] = 0;
     one_line(said);
     siginfo_t si = {0};

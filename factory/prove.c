@@ -28,6 +28,16 @@ static const char *hex_of(const uint8_t *p, size_t len, char *buf)
     return buf;
 }
 
+/* An answer that is none, or that comes when nobody wants it any more. */
+static bool no_answer(struct vf_instance *vm, const struct vf_error *err)
+{
+    if (vm->state != VF_INSTANCE_MAKING)
+        return true;
+    if (err)
+        vf_instance_step_done(vm, err);
+    return err != NULL;
+}
+
 static void answered(struct vf_instance *vm, int r, const struct vf_error *err)
 {
     if (r < 0)
@@ -93,12 +103,8 @@ static void on_hello(void *arg, const struct vf_wire_frame *f, const struct vf_e
 {
     struct vf_instance *vm = arg;
     struct vf_error e;
-    if (vm->state != VF_INSTANCE_MAKING)
+    if (no_answer(vm, err))
         return;
-    if (err) {
-        vf_instance_step_done(vm, err);
-        return;
-    }
     int r = check_hello(vm, f, &e);
     if (r == 0 && vm->waiting == 2)
         r = send_renew(vm, &e);
@@ -180,12 +186,8 @@ static void on_renewed(void *arg, const struct vf_wire_frame *f, const struct vf
 {
     struct vf_instance *vm = arg;
     struct vf_error e;
-    if (vm->state != VF_INSTANCE_MAKING)
+    if (no_answer(vm, err))
         return;
-    if (err) {
-        vf_instance_step_done(vm, err);
-        return;
-    }
     int r = vm->clock_rounds == 1 ? check_renewal(vm, f, &e) : 0;
     if (r == 0)
         r = check_clock(vm, f, &e);
