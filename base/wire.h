@@ -20,8 +20,9 @@
  * which STDIN, STDOUT, STDERR, CREDIT, KILL and one EXIT follow. Unknown types are answered with
  * ERROR, unknown tags are skipped. HELLO begins a new talk: the guest ends the streams of the one
  * before without a word (FREEZE does too), drops what it had still to say and sends a zero byte first.
- * What of the old talk was on its way already may come before HELLO_OK: skip it. STDOUT and STDERR
- * share one window; CREDIT and STDIN for a stream that has ended mean nothing.
+ * What of the old talk was on its way already may come before HELLO_OK: skip it. A guest that begins to
+ * listen may say so with a HELLO_OK of id 0. STDOUT and STDERR share one window; CREDIT and STDIN for
+ * a stream that has ended mean nothing.
  */
 #ifndef VF_BASE_WIRE_H
 #define VF_BASE_WIRE_H

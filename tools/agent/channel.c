@@ -104,7 +104,7 @@ int channel_open(const char *spec, int epoll_fd)
     channel_fd = s.fd;
     channel_epoll_fd = epoll_fd;
     host_away = silent = wants_write = false;
-    queue_start = queue_end = 0;
+    channel_restart();
     return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, channel_fd, &ev) == 0 ? 0 : -errno;
 }
 

@@ -32,6 +32,24 @@ void send_error(uint32_t id, int err, const char *text)
     channel_send();
 }
 
+static void say_hello(uint32_t id)
+{
+    vf_wire_start(&writer, VF_MSG_HELLO_OK, id);
+    put_hello();
+    channel_send();
+}
+
+/* Opens the channel. What the host has said before may be lost (a serial port drops it until the
+ * kernel's driver is up), so the agent says that it listens now. */
+static int connect_to_host(const char *channel)
+{
+    int err = channel_open(channel, epoll_fd);
+
+    if (err == 0)
+        say_hello(0);
+    return err;
+}
+
 static void answer(const struct vf_wire_frame *f, int64_t arrival_ns)
 {
     size_t len;
@@ -42,9 +60,7 @@ static void answer(const struct vf_wire_frame *f, int64_t arrival_ns)
         /* A new talk: nobody reads what belongs to the one before. */
         exec_end_all();
         channel_restart();
-        vf_wire_start(&writer, VF_MSG_HELLO_OK, f->id);
-        put_hello();
-        channel_send();
+        say_hello(f->id);
         break;
     case VF_MSG_RENEW:
         renew(f, arrival_ns);
@@ -163,7 +179,7 @@ static _Noreturn void run(const char *channel)
             say("lost the channel: %s", strerror(-listened));
             exec_end_all();
             vf_wire_reset(&reader);
-            channel_open(channel, epoll_fd);
+            connect_to_host(channel);
         }
         more = exec_pump();
         channel_flush();
@@ -198,12 +214,13 @@ int main(int argc, char **argv)
     set_up_signals();
     renew_setup();
     exec_setup(epoll_fd);
-    int err = channel_open(channel, epoll_fd);
+    int err = connect_to_host(channel);
     if (err != 0) {
         say("channel %s: %s", channel, strerror(-err));
         if (as_init)
             init_power_off(RB_POWER_OFF);
         return 1;
     }
+    channel_flush();
     run(channel);
 }
