@@ -48,8 +48,9 @@ static int sweep(const struct vf_factory *f, struct vf_error *err)
                 vf_remove_tree(f->run_dirfd, e->d_name, NULL); /* litter does no harm */
         closedir(d);
     }
-    if (flock(f->run_dirfd, LOCK_SH | LOCK_NB) < 0)
-        return vf_fail_errno(err, errno, "lock the run directory '%s'", f->run_dir);
+    while (flock(f->run_dirfd, LOCK_SH) < 0) /* waits at most while someone else sweeps */
+        if (errno != EINTR)
+            return vf_fail_errno(err, errno, "lock the run directory '%s'", f->run_dir);
     return 0;
 }
 

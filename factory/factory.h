@@ -22,7 +22,8 @@
 #include "templates/store.h"
 
 struct vf_factory_config {
-    const char *run_dir;       /* a directory per VM is made here; made if missing */
+    const char *run_dir;       /* a directory per VM is made here; made if missing; swept at open if
+                                  die_with_parent and nobody else uses it */
     struct vf_store *store;    /* for builds; stays the caller's */
     const char *qemu;          /* absolute; NULL: qemu-system-ARCH on PATH */
     bool die_with_parent;      /* VMMs end with this process (tools); a daemon's outlive it */
