@@ -131,6 +131,13 @@ int vf_sync_wait(struct vf_sync *s, const bool *flag, struct vf_error *err)
     return *flag ? 0 : vf_fail(err, VF_CANCELLED, "interrupted by a signal");
 }
 
+bool vf_sync_interrupted(struct vf_sync *s)
+{
+    if (s->factory)
+        uv_run(&s->loop, UV_RUN_NOWAIT);
+    return s->interrupted;
+}
+
 /* ---- one answer */
 
 struct answer {

@@ -35,6 +35,8 @@ void vf_sync_close(struct vf_sync *s);
 int vf_sync_qemu(struct vf_sync *s, const char **ret_path, struct vf_error *err);
 /* Runs the loop until *flag; VF_CANCELLED on a signal. */
 int vf_sync_wait(struct vf_sync *s, const bool *flag, struct vf_error *err);
+/* Whether a signal has come, also one that no wait has seen yet. */
+bool vf_sync_interrupted(struct vf_sync *s);
 
 int vf_sync_build(struct vf_sync *s, const struct vf_spec *spec, vf_build_stage_cb stage,
                   struct vf_generation **ret_gen, struct vf_error *err);

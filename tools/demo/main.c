@@ -272,6 +272,7 @@ int main(int argc, char **argv)
 
     struct vf_sync s;
     struct vf_error err;
+    setvbuf(stdout, NULL, _IOLBF, 0); /* into a pipe, too */
     struct vf_sync_options o = {.qemu = qemu};
     struct vf_floor floor = {.program = vf_floor_find()};
     int r = vf_sync_open(&s, &o, &err);
@@ -279,6 +280,8 @@ int main(int argc, char **argv)
         r = vf_sync_qemu(&s, &floor.qemu, &err);
     if (r == 0)
         r = demo(&s, spec, &floor, &err);
+    if (vf_sync_interrupted(&s) && (r == 0 || err.code != VF_CANCELLED))
+        r = vf_fail(&err, VF_CANCELLED, "interrupted by a signal");
     vf_sync_close(&s);
     free((char *)floor.program);
     if (r < 0)
