@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,14 +36,6 @@ static bool kvm_is_to_blame(const struct vf_instance *vm, const struct vf_error 
            (err->code == VF_VMM_FAILED || err->code == VF_TIMEOUT || err->code == VF_VMM_DIED);
 }
 
-static void hint_last_words(struct vf_instance *vm, struct vf_error *err)
-{
-    const char *words = vf_vm_last_words(vm->vm);
-    size_t n = strlen(words);
-    if (n)
-        vf_hint(err, "its last words: %s", n > 200 ? words + n - 200 : words);
-}
-
 static void fail(struct vf_instance *vm, const struct vf_error *err)
 {
     if (vm->state == VF_INSTANCE_DESTROYING)
@@ -54,7 +47,7 @@ static void fail(struct vf_instance *vm, const struct vf_error *err)
             vm->retry_with_tcg = true;
         }
         if (vm->vm)
-            hint_last_words(vm, &vm->error);
+            vf_vm_hint_last_words(vm->vm, &vm->error);
         vf_wrap(&vm->error, "%s", vm->step->stage);
     }
     vm->state = VF_INSTANCE_DESTROYING;
@@ -96,7 +89,7 @@ void vf_instance_on_vm_event(void *arg, const struct vf_vm_event *ev)
     default:
         return;
     }
-    hint_last_words(vm, &e);
+    vf_vm_hint_last_words(vm->vm, &e);
     vf_instance_died(vm, &e);
 }
 
@@ -211,6 +204,9 @@ static int check_options(const struct vf_vm_options *o, const struct vf_spec *sp
                        "tap, mac, ipv4: the template's spec has network.enabled false");
     if (o->tap && (!o->tap[0] || strlen(o->tap) > 15))
         return vf_fail(err, VF_INVALID_ARGUMENT, "tap: an interface name of 1 to 15 characters");
+    /* QEMU as root would make it, for as long as it lives. */
+    if (o->tap && if_nametoindex(o->tap) == 0)
+        return vf_fail(err, VF_NOT_FOUND, "tap: there is no interface '%s'", o->tap);
     if (o->has_mac && o->mac[0] & 1)
         return vf_fail(err, VF_INVALID_ARGUMENT, "mac: is a multicast address");
     if (o->has_ipv4 && o->prefix_len > 32)

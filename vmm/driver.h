@@ -23,7 +23,7 @@ enum vf_vm_op {
     VF_VM_OP_COUNT
 };
 
-#define VF_VM_LAST_WORDS 2048
+#define VF_VM_LAST_WORDS 4096
 
 struct vf_vm {
     const struct vf_vmm_ops *ops;

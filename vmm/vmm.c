@@ -16,6 +16,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
+#define WORDS_IN_HINT 200
+
 static const struct {
     const char *name;
     unsigned from;       /* states it is allowed in, as bits */
@@ -107,12 +109,16 @@ void vf_vm_op_done(struct vf_vm *vm, const struct vf_error *err)
     finish_op(vm, err ? &e : NULL);
 }
 
-static void add_last_words(struct vf_vm *vm, struct vf_error *err)
+void vf_vm_hint_last_words(struct vf_vm *vm, struct vf_error *err)
 {
-    const char *words = vf_vm_last_words(vm);
-    if (words[0])
-        vf_hint(err, "its last words: %s",
-                strlen(words) > 200 ? words + strlen(words) - 200 : words);
+    const char *words = vf_vm_last_words(vm), *panic = strstr(words, "Kernel panic");
+    size_t n = strlen(words);
+    if (panic)
+        words = panic; /* what it was about comes before the registers and the calls */
+    else if (n > WORDS_IN_HINT)
+        words += n - WORDS_IN_HINT;
+    if (n)
+        vf_hint(err, "its last words: %.*s", WORDS_IN_HINT, words);
 }
 
 static void on_deadline(uv_timer_t *t)
@@ -127,7 +133,7 @@ static void on_deadline(uv_timer_t *t)
     struct vf_error e;
     vf_fail(&e, VF_TIMEOUT, "%s: no answer from %s within its deadline", op_table[vm->op].name,
             vm->ops->name);
-    add_last_words(vm, &e);
+    vf_vm_hint_last_words(vm, &e);
     finish_op(vm, &e);
 }
 
@@ -159,7 +165,7 @@ void vf_vm_process_exited(struct vf_vm *vm, const char *how)
     if (vm->op != VF_VM_OP_NONE) {
         struct vf_error e;
         vf_fail(&e, VF_VMM_DIED, "%s: %s %s", op_table[vm->op].name, vm->ops->name, how);
-        add_last_words(vm, &e);
+        vf_vm_hint_last_words(vm, &e);
         finish_op(vm, &e);
     }
     vf_vm_emit(vm, VF_VM_EVENT_EXITED, how); /* nothing if done has called stop */

@@ -184,5 +184,7 @@ void vf_vm_free(struct vf_vm *vm);
 /* The last of the console, or of the VMM's stderr, NUL-terminated and cleaned of control characters;
  * empty if there is none. For messages. */
 const char *vf_vm_last_words(struct vf_vm *vm);
+/* Puts the end of them, or what a Linux kernel said as it panicked, into err's hint. */
+void vf_vm_hint_last_words(struct vf_vm *vm, struct vf_error *err);
 
 #endif
