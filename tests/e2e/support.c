@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,30 +185,30 @@ void sup_close(struct sup *s)
     cr_assert_eq(vf_remove_tree(AT_FDCWD, s->dir, &e), 0, "%s", e.msg);
 }
 
-static void on_guard(uv_timer_t *t)
+/* Not UV_RUN_ONCE: that runs due timers first and then waits for more, whatever they have done. */
+void sup_wait_loop(struct sup *s, int64_t deadline_us, struct pollfd *also)
 {
-    *(bool *)t->data = true;
-}
-
-static void on_guard_closed(uv_handle_t *h)
-{
-    *(bool *)h->data = true;
+    int left = vf_deadline_left_ms(deadline_us);
+    int loop_ms = uv_backend_timeout(&s->loop);
+    if (loop_ms >= 0 && (left < 0 || loop_ms < left))
+        left = loop_ms;
+    struct pollfd p[2] = {{.fd = uv_backend_fd(&s->loop), .events = POLLIN}};
+    if (also)
+        p[1] = *also;
+    poll(p, also ? 2 : 1, left);
 }
 
 void sup_run(struct sup *s, const bool *flag, int64_t timeout_ms, const char *what)
 {
-    uv_timer_t guard;
-    bool late = false, closed = false;
-    uv_timer_init(&s->loop, &guard);
-    guard.data = &late;
-    vf_timer_at(&guard, vf_deadline_after_ms(timeout_ms), on_guard);
-    while (!*flag && !late)
-        uv_run(&s->loop, UV_RUN_ONCE);
-    guard.data = &closed;
-    uv_close((uv_handle_t *)&guard, on_guard_closed);
-    while (!closed)
+    int64_t deadline_us = vf_deadline_after_ms(timeout_ms);
+    for (;;) {
         uv_run(&s->loop, UV_RUN_NOWAIT);
-    cr_assert(*flag, "%s: not within %lld ms", what, (long long)timeout_ms);
+        if (*flag)
+            return;
+        cr_assert_neq(vf_deadline_left_ms(deadline_us), 0, "%s: not within %lld ms", what,
+                      (long long)timeout_ms);
+        sup_wait_loop(s, deadline_us, NULL);
+    }
 }
 
 void sup_turns(struct sup *s, int n)

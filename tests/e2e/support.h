@@ -14,6 +14,7 @@
 #define VF_TESTS_E2E_SUPPORT_H
 
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -50,6 +51,8 @@ int sup_count_files(int dirfd);
 
 /* Runs the loop until *flag; fails the test after timeout_ms with what. */
 void sup_run(struct sup *s, const bool *flag, int64_t timeout_ms, const char *what);
+/* Waits until the loop has something to do, *also (may be NULL) is ready, or the deadline. */
+void sup_wait_loop(struct sup *s, int64_t deadline_us, struct pollfd *also);
 /* n turns of the loop that do not wait. */
 void sup_turns(struct sup *s, int n);
 

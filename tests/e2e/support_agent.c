@@ -6,7 +6,6 @@
 #include "tests/e2e/support.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -36,15 +35,10 @@ void sup_agent_close(struct sup_agent *a)
 static int wait_fd(struct sup_agent *a, short events, int64_t deadline_us)
 {
     uv_run(&a->s->loop, UV_RUN_NOWAIT);
-    int left = vf_deadline_left_ms(deadline_us);
-    if (left == 0)
+    if (vf_deadline_left_ms(deadline_us) == 0)
         return -ETIMEDOUT;
-    int loop_ms = uv_backend_timeout(&a->s->loop);
-    if (loop_ms >= 0 && (left < 0 || loop_ms < left))
-        left = loop_ms;
-    struct pollfd p[2] = {{.fd = a->fd, .events = events},
-                          {.fd = uv_backend_fd(&a->s->loop), .events = POLLIN}};
-    poll(p, 2, left);
+    struct pollfd own = {.fd = a->fd, .events = events};
+    sup_wait_loop(a->s, deadline_us, &own);
     return 0;
 }
 
