@@ -437,6 +437,9 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
 {
     if (f->closing)
         return vf_fail(err, VF_CANCELLED, "the factory is closing");
+    int r = vf_factory_need_vmm(f, spec, err);
+    if (r < 0)
+        return r;
     for (struct vf_build_job *job = f->builds; job; job = job->next) {
         if (strcmp(job->spec.name, spec->name) != 0)
             continue;
@@ -454,7 +457,7 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
         return vf_fail(err, VF_NO_MEMORY, "build");
     job->factory = f;
     struct vf_build_request *req = NULL;
-    int r = vf_spec_copy(spec, &job->spec, err);
+    r = vf_spec_copy(spec, &job->spec, err);
     if (r == 0)
         r = join(job, stage, done, arg, &req, err);
     if (r == 0) {

@@ -124,7 +124,8 @@ const char *vf_factory_qemu(const struct vf_factory *f)
     return f->qemu;
 }
 
-static int need_vmm(struct vf_factory *f, const struct vf_spec *spec, struct vf_error *err)
+int vf_factory_need_vmm(const struct vf_factory *f, const struct vf_spec *spec,
+                        struct vf_error *err)
 {
     if (spec->vmm != VF_SPEC_VMM_QEMU || f->qemu)
         return 0;
@@ -147,7 +148,7 @@ int vf_factory_cold(struct vf_factory *f, const struct vf_spec *spec, const stru
                     vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
                     struct vf_error *err)
 {
-    int r = need_vmm(f, spec, err);
+    int r = vf_factory_need_vmm(f, spec, err);
     if (r < 0)
         return r;
     return vf_instance_begin(f, VF_SOURCE_COLD, cold_recipe, spec, NULL, o, NULL, done, arg, ret_vm,

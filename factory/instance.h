@@ -114,6 +114,9 @@ void vf_instance_on_vm_event(void *arg, const struct vf_vm_event *ev);
 /* Blocking work as a step: w->arg is the instance; the step ends with it. */
 int vf_instance_work(struct vf_instance *vm, int (*run)(struct vf_work *w, struct vf_error *err),
                      struct vf_error *err);
+/* Refuses what needs a QEMU when there is none. */
+int vf_factory_need_vmm(const struct vf_factory *f, const struct vf_spec *spec,
+                        struct vf_error *err);
 /* Frees factory if it is closing and nothing is left. */
 void vf_factory_check_closed(struct vf_factory *f);
 

@@ -189,11 +189,6 @@ Test(factory_orphans, killed_within_each_stage, .timeout = 240)
     killed_at_each_stage(false);
 }
 
-static void set_true(void *arg)
-{
-    *(bool *)arg = true;
-}
-
 /* Someone else's VMs are not litter. */
 Test(factory_orphans, a_run_directory_in_use_is_not_swept, .timeout = 60)
 {
@@ -211,7 +206,7 @@ Test(factory_orphans, a_run_directory_in_use_is_not_swept, .timeout = 60)
     cr_assert_eq(vf_factory_open(&f.sync.loop, &c, &second, &e), 0, "%s", e.msg);
     cr_assert_eq(access(litter, F_OK), 0, "swept under the first factory's feet");
     bool closed = false;
-    vf_factory_close(second, set_true, &closed);
+    vf_factory_close(second, fac_set_true, &closed);
     cr_assert(closed);
     fac_reopen(&f, NULL);
     cr_assert_neq(access(litter, F_OK), 0, "not swept");

@@ -313,6 +313,11 @@ struct vf_error fac_cold_fails(struct fac *f, const struct vf_spec *spec, enum v
 
 /* ---- files, processes */
 
+void fac_set_true(void *arg)
+{
+    *(bool *)arg = true;
+}
+
 pid_t fac_child(void)
 {
     DIR *d = opendir("/proc");

@@ -79,6 +79,8 @@ const char *fac_say(struct fac *f, struct vf_instance *vm, ...) __attribute__((s
 /* The same by a shell, for Linux guests. */
 const char *fac_sh(struct fac *f, struct vf_instance *vm, const char *script);
 
+/* Sets the bool behind arg. */
+void fac_set_true(void *arg);
 /* A child process of this one (a VMM), or 0. */
 pid_t fac_child(void);
 /* Reads a whole file, NUL-terminated; the test frees it. */
