@@ -20,6 +20,21 @@ static void on_signal(uv_signal_t *h, int signum)
     struct vf_sync *s = h->data;
     (void)signum;
     s->interrupted = true;
+    uv_stop(&s->loop);
+}
+
+/* What a call waits for. The loop is stopped when it has come: UV_RUN_ONCE runs the timers that are due and then
+ * blocks all the same, for ever if that was the last thing to happen. */
+struct wait {
+    bool done;
+    uv_loop_t *loop;
+};
+
+static void on_done(void *arg)
+{
+    struct wait *w = arg;
+    w->done = true;
+    uv_stop(w->loop);
 }
 
 static int make_dir(struct vf_sync *s, const char *dir, struct vf_error *err)
@@ -80,11 +95,6 @@ int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_e
     return r;
 }
 
-static void on_closed(void *arg)
-{
-    *(bool *)arg = true;
-}
-
 static void on_signal_closed(uv_handle_t *h)
 {
     struct vf_sync *s = h->data;
@@ -93,11 +103,11 @@ static void on_signal_closed(uv_handle_t *h)
 
 void vf_sync_close(struct vf_sync *s)
 {
-    bool closed = s->factory == NULL;
+    struct wait closed = {.done = s->factory == NULL, .loop = &s->loop};
     if (s->factory)
-        vf_factory_close(s->factory, on_closed, &closed);
-    while (!closed)
-        uv_run(&s->loop, UV_RUN_ONCE);
+        vf_factory_close(s->factory, on_done, &closed);
+    while (!closed.done)
+        uv_run(&s->loop, UV_RUN_DEFAULT);
     s->factory = NULL;
     vf_store_close(s->store);
     s->store = NULL;
@@ -105,9 +115,8 @@ void vf_sync_close(struct vf_sync *s)
         uv_close((uv_handle_t *)&s->sigint, on_signal_closed);
         uv_close((uv_handle_t *)&s->sigterm, on_signal_closed);
     }
-    while (s->open_signals)
-        uv_run(&s->loop, UV_RUN_ONCE);
-    uv_run(&s->loop, UV_RUN_DEFAULT);
+    while (uv_run(&s->loop, UV_RUN_DEFAULT)) /* until no handle is left */
+        ;
     uv_loop_close(&s->loop);
     if (s->temporary)
         vf_remove_tree(AT_FDCWD, s->dir, NULL);
@@ -141,24 +150,26 @@ bool vf_sync_interrupted(struct vf_sync *s)
 /* ---- one answer */
 
 struct answer {
-    bool done, abandoned;
+    struct wait wait;
+    bool abandoned;
     struct vf_generation *gen;
     struct vf_instance *vm;
     struct vf_error err;
     struct vf_sync_output output;
 };
 
-static struct answer *new_answer(void)
+static struct answer *new_answer(struct vf_sync *s)
 {
     struct answer *a = calloc(1, sizeof(*a));
     if (!a)
         abort();
+    a->wait.loop = &s->loop;
     return a;
 }
 
 static void answered(struct answer *a, const struct vf_error *err)
 {
-    a->done = true;
+    on_done(&a->wait);
     if (err)
         a->err = *err;
     if (a->abandoned) {
@@ -186,7 +197,7 @@ static void on_vm(void *arg, struct vf_instance *vm, const struct vf_error *err)
 static int await(struct vf_sync *s, struct answer *a, struct vf_generation **ret_gen,
                  struct vf_instance **ret_vm, struct vf_error *err)
 {
-    int r = vf_sync_wait(s, &a->done, err);
+    int r = vf_sync_wait(s, &a->wait.done, err);
     if (r < 0) {
         a->abandoned = true;
         return r;
@@ -204,7 +215,7 @@ static int await(struct vf_sync *s, struct answer *a, struct vf_generation **ret
 int vf_sync_build(struct vf_sync *s, const struct vf_spec *spec, vf_build_stage_cb stage,
                   struct vf_generation **ret_gen, struct vf_error *err)
 {
-    struct answer *a = new_answer();
+    struct answer *a = new_answer(s);
     int r = vf_factory_build(s->factory, spec, stage, on_gen, a, NULL, err);
     if (r < 0) {
         free(a);
@@ -216,7 +227,7 @@ int vf_sync_build(struct vf_sync *s, const struct vf_spec *spec, vf_build_stage_
 int vf_sync_load(struct vf_sync *s, const char *name, int64_t number,
                  struct vf_generation **ret_gen, struct vf_error *err)
 {
-    struct answer *a = new_answer();
+    struct answer *a = new_answer(s);
     int r = vf_factory_load(s->factory, name, number, on_gen, a, err);
     if (r < 0) {
         free(a);
@@ -228,7 +239,7 @@ int vf_sync_load(struct vf_sync *s, const char *name, int64_t number,
 int vf_sync_clone(struct vf_sync *s, struct vf_generation *gen, const struct vf_vm_options *o,
                   struct vf_instance **ret_vm, struct vf_error *err)
 {
-    struct answer *a = new_answer();
+    struct answer *a = new_answer(s);
     int r = vf_factory_clone(s->factory, gen, o, on_vm, a, NULL, err);
     if (r < 0) {
         free(a);
@@ -240,7 +251,7 @@ int vf_sync_clone(struct vf_sync *s, struct vf_generation *gen, const struct vf_
 int vf_sync_cold(struct vf_sync *s, const struct vf_spec *spec, const struct vf_vm_options *o,
                  struct vf_instance **ret_vm, struct vf_error *err)
 {
-    struct answer *a = new_answer();
+    struct answer *a = new_answer(s);
     int r = vf_factory_cold(s->factory, spec, o, on_vm, a, NULL, err);
     if (r < 0) {
         free(a);
@@ -255,7 +266,7 @@ int vf_sync_clones(struct vf_sync *s, struct vf_generation *gen, int n,
     struct answer **a = calloc((size_t)n, sizeof(struct answer *));
     int r = a ? 0 : vf_fail(err, VF_NO_MEMORY, "clones"), started = 0;
     for (; r == 0 && started < n; started++) {
-        a[started] = new_answer();
+        a[started] = new_answer(s);
         r = vf_factory_clone(s->factory, gen, NULL, on_vm, a[started], NULL, err);
         if (r < 0)
             free(a[started]);
@@ -278,7 +289,7 @@ static int again(struct vf_sync *s, struct vf_instance *vm,
                  int (*what)(struct vf_instance *, vf_instance_cb, void *, struct vf_error *),
                  struct vf_error *err)
 {
-    struct answer *a = new_answer();
+    struct answer *a = new_answer(s);
     int r = what(vm, on_vm, a, err);
     if (r < 0) {
         free(a);
@@ -299,10 +310,10 @@ int vf_sync_wake(struct vf_sync *s, struct vf_instance *vm, struct vf_error *err
 
 void vf_sync_destroy(struct vf_sync *s, struct vf_instance *vm)
 {
-    bool done = false;
-    vf_instance_destroy(vm, on_closed, &done);
-    while (!done)
-        uv_run(&s->loop, UV_RUN_ONCE);
+    struct wait w = {.loop = &s->loop};
+    vf_instance_destroy(vm, on_done, &w);
+    while (!w.done)
+        uv_run(&s->loop, UV_RUN_DEFAULT);
 }
 
 /* ---- commands */
@@ -329,13 +340,13 @@ static void on_run(void *arg, const struct vf_run_result *res, const struct vf_e
 int vf_sync_run(struct vf_sync *s, struct vf_instance *vm, const struct vf_exec_options *o,
                 const void *in, size_t in_len, struct vf_sync_output *ret, struct vf_error *err)
 {
-    struct answer *a = new_answer();
+    struct answer *a = new_answer(s);
     int r = vf_run(vf_instance_agent(vm), o, in, in_len, MAX_OUTPUT, on_run, a, err);
     if (r < 0) {
         free(a);
         return r;
     }
-    r = vf_sync_wait(s, &a->done, err);
+    r = vf_sync_wait(s, &a->wait.done, err);
     if (r < 0) {
         a->abandoned = true;
         return r;

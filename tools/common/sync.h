@@ -33,7 +33,7 @@ int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_e
 void vf_sync_close(struct vf_sync *s);
 /* The path of the QEMU that is used; valid until close. */
 int vf_sync_qemu(struct vf_sync *s, const char **ret_path, struct vf_error *err);
-/* Runs the loop until *flag; VF_CANCELLED on a signal. */
+/* Runs the loop until *flag; VF_CANCELLED on a signal. What sets the flag should call uv_stop(&s->loop). */
 int vf_sync_wait(struct vf_sync *s, const bool *flag, struct vf_error *err);
 /* Whether a signal has come, also one that no wait has seen yet. */
 bool vf_sync_interrupted(struct vf_sync *s);
