@@ -248,10 +248,9 @@ static int store(struct vf_work *w, struct vf_error *err)
     m->nonce = hex_dup(vm->nonce, sizeof(vm->nonce));
     m->boot_id = strdup(vm->proof.boot_id);
     m->sample = strdup(vm->proof.sample);
-    m->template_name = strdup(vm->spec.name);
     add_stats(vm);
     m->stats.memory_us = vf_now_us() - began;
-    if (!m->nonce || !m->boot_id || !m->sample || !m->template_name)
+    if (!m->nonce || !m->boot_id || !m->sample)
         return vf_fail(err, VF_NO_MEMORY, "manifest");
     return vf_store_commit(job->build, m, vm->memory_fd, &job->gen, err);
 }
