@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/fd.h"
+#include "base/log.h"
 
 #define MAX_OUTPUT (1 << 20)
 
@@ -77,6 +78,9 @@ int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_e
         r = vf_fail(err, VF_NO_MEMORY, "directory");
     if (r == 0)
         r = vf_store_open(state, &s->store, err);
+    if (r == 0 && vf_store_sweep_error(s->store))
+        vf_log_error(VF_LOG_WARN, NULL, vf_store_sweep_error(s->store),
+                     "litter stays in the store");
     if (r == 0) {
         struct vf_factory_config c = {
             .run_dir = run,
