@@ -107,7 +107,9 @@ static void panics(struct fac *f, struct vf_generation *gen)
     fac_mark(f);
     struct vf_instance *vm = fac_clone(f, gen);
     vf_instance_on_death(vm, on_death, &d);
-    cr_assert_lt(vf_sync_run(&f->sync, vm, &o, NULL, 0, &out, &e), 0);
+    if (vf_sync_run(&f->sync, vm, &o, NULL, 0, &out, &e) == 0)
+        cr_assert(false, "it lives: status %d (signal: %d, late: %d), %s %s", out.status.code,
+                  out.status.signaled, out.status.timed_out, out.out, out.errout);
     fac_expect(&e, VF_GUEST_FAILED, "the guest");
     cr_assert_eq(d.calls, 1);
     fac_expect(&d.why, VF_GUEST_FAILED, "the guest shut down or reset itself");
@@ -135,7 +137,7 @@ static void falls_silent(struct fac *f, struct vf_generation *gen, const char *s
 static void command_of_a_stopped_agent(struct fac *f, struct vf_generation *gen)
 {
     char *argv[] = {"/bin/sh", "-c", "kill -STOP $(cat /run/agent.pid); sleep 1000", NULL};
-    struct vf_exec_options o = {.argv = argv, .timeout_ms = 100};
+    struct vf_exec_options o = {.argv = argv, .timeout_ms = 2000};
     struct vf_sync_output out;
     struct vf_error e = {0};
     fac_mark(f);
