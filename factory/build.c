@@ -76,10 +76,24 @@ static int open_build(struct vf_work *w, struct vf_error *err)
 {
     struct vf_instance *vm = w->arg;
     struct vf_build_job *job = vm->job;
+    struct vf_manifest *m = &job->manifest;
+    bool null = vm->spec.vmm == VF_SPEC_VMM_NULL;
     /* A second attempt (TCG after KVM) begins with a clean directory. */
     vf_build_free(job->build);
     job->build = NULL;
-    return vf_store_begin(job->factory->store, job->spec.name, &job->build, err);
+    /* Digests before anything is used: the commit takes them again, and so sees a VMM, kernel or image that was
+     * replaced meanwhile. The VMM's version follows when it has told it. */
+    vf_manifest_free(m);
+    vf_manifest_init(m);
+    int r = vf_manifest_set_spec(m, &vm->spec, err);
+    if (r == 0)
+        r = vf_manifest_set_vmm(m, vf_spec_vmm_names[vm->spec.vmm], "1",
+                                null ? NULL : vm->factory->qemu, vm->accel, err);
+    if (r == 0)
+        r = vf_manifest_set_host(m, err);
+    if (r == 0)
+        r = vf_store_begin(job->factory->store, job->spec.name, &job->build, err);
+    return r;
 }
 
 static int step_open(struct vf_instance *vm, struct vf_error *err)
@@ -225,21 +239,11 @@ static int store(struct vf_work *w, struct vf_error *err)
     struct vf_build_job *job = vm->job;
     struct vf_manifest *m = &job->manifest;
     char sha256[VF_SHA256_HEX];
-    bool null = vm->spec.vmm == VF_SPEC_VMM_NULL;
     int64_t began = vf_now_us();
-    vf_manifest_init(m);
     int r = vf_memory_seal(vm->memory_fd, err);
     if (r == 0)
         r = vf_memory_store(vm->memory_fd, vf_build_dirfd(job->build), VF_MEMORY_NAME, NULL, sha256,
                             err);
-    if (r == 0)
-        r = vf_manifest_set_spec(m, &vm->spec, err);
-    if (r == 0)
-        r = vf_manifest_set_vmm(m, vf_spec_vmm_names[vm->spec.vmm],
-                                vm->vmm_version[0] ? vm->vmm_version : "1",
-                                null ? NULL : vm->factory->qemu, vm->accel, err);
-    if (r == 0)
-        r = vf_manifest_set_host(m, err);
     if (r == 0)
         r = add_files(vm, sha256, err);
     if (r < 0)
@@ -248,9 +252,13 @@ static int store(struct vf_work *w, struct vf_error *err)
     m->nonce = hex_dup(vm->nonce, sizeof(vm->nonce));
     m->boot_id = strdup(vm->proof.boot_id);
     m->sample = strdup(vm->proof.sample);
+    if (vm->vmm_version[0]) { /* the null VMM has none */
+        free(m->vmm.version);
+        m->vmm.version = strdup(vm->vmm_version);
+    }
     add_stats(vm);
     m->stats.memory_us = vf_now_us() - began;
-    if (!m->nonce || !m->boot_id || !m->sample)
+    if (!m->nonce || !m->boot_id || !m->sample || !m->vmm.version)
         return vf_fail(err, VF_NO_MEMORY, "manifest");
     return vf_store_commit(job->build, m, vm->memory_fd, &job->gen, err);
 }

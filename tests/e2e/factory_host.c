@@ -119,6 +119,42 @@ static void replaced(struct fac *f, struct vf_generation *gen, const char *path,
     fac_check(f, path);
 }
 
+static char build_kernel[600];
+
+static void append_at_freeze(void *arg, const char *stage)
+{
+    (void)arg;
+    if (strcmp(stage, "freeze") != 0)
+        return;
+    int fd = open(build_kernel, O_WRONLY | O_APPEND | O_CLOEXEC);
+    cr_assert_eq(write(fd, "x", 1), 1);
+    cr_assert_eq(close(fd), 0);
+}
+
+/* The manifest must name what the template was really made from. */
+Test(factory_host, replaced_within_the_build, .timeout = 120)
+{
+    struct fac f;
+    struct vf_error e = {0};
+    struct vf_generation *gen = NULL;
+    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
+    struct vf_spec spec = fac_tiny("tiny", VF_ACCEL_TCG, NULL);
+    snprintf(build_kernel, sizeof(build_kernel), "%s/kernel", f.s.dir);
+    copy_file(spec.boot.kernel, build_kernel, 0600);
+    free(spec.boot.kernel);
+    spec.boot.kernel = strdup(build_kernel);
+    fac_mark(&f);
+    cr_assert_lt(vf_sync_build(&f.sync, &spec, append_at_freeze, &gen, &e), 0,
+                 "built from a kernel that was replaced meanwhile");
+    fac_expect(&e, VF_CONFLICT, "has changed since the template was built");
+    cr_expect(strstr(e.msg, "kernel"), "%s", e.msg);
+    fac_check(&f, "kernel replaced");
+    cr_assert_eq(fac_generations(&f, "tiny"), 0);
+    vf_spec_free(&spec);
+    cr_assert_eq(unlink(build_kernel), 0);
+    fac_close(&f);
+}
+
 Test(factory_host, replaced_after_the_build, .timeout = 120)
 {
     struct fac f;
