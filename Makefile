@@ -5,6 +5,8 @@ MAKEFLAGS += --no-builtin-rules
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Where the installed specs look for the guest images; lib/vmfactory/build-image makes them there.
+GUEST_DIR ?= /var/lib/vmfactory/guest
 CC = gcc
 WERROR ?= $(if $(CI),-Werror)
 # SAN=asan or SAN=tsan builds a tree of its own with those sanitizers.
@@ -50,6 +52,9 @@ FAKE_SRC := $(wildcard tests/fakes/*.c)
 FAKES := $(FAKE_SRC:tests/fakes/%.c=$(B)/tests/%)
 TINY := $(GUEST)/tiny.elf
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
+# For the parts that only compile; tests share the cores with their VMs.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .PHONY: help
 help:
@@ -125,28 +130,34 @@ san_log = $(abspath $(B))/report-$@
 san_run = $(if $(SAN),rm -f $(san_log).*; export ASAN_OPTIONS=log_path=$(san_log) \
     TSAN_OPTIONS=log_path=$(san_log); $(1); r=$$?; if cat $(san_log).* 2>/dev/null; then \
     echo '$@: a sanitizer has reported the above' >&2; exit 1; fi; exit $$r,$(1))
-.PHONY: check check-unit check-e2e check-asan check-tsan
+.PHONY: tests check check-unit check-e2e check-asan check-tsan
+tests: $(B)/tests/unit $(B)/tests/e2e $(FAKES)
 check: deps
-	$(MAKE) all guest
-	$(MAKE) check-unit check-e2e
+	$(MAKE) $(JOBS) all guest tests
+	$(MAKE) check-unit
+	$(MAKE) check-e2e
 	$(MAKE) check-asan
 	$(MAKE) check-tsan
 check-unit: $(B)/tests/unit
 	$(call san_run,$(UNIT_RUN))
-check-e2e: all guest $(B)/tests/e2e $(FAKES)
+check-e2e: tests $(if $(SAN),,all guest)
 	$(call san_run,$(E2E_RUN))
 check-asan:
-	$(MAKE) SAN=asan all check-unit check-e2e
+	$(MAKE) $(JOBS) all guest
+	$(MAKE) $(JOBS) SAN=asan all tests
+	$(MAKE) SAN=asan check-unit
+	$(MAKE) SAN=asan check-e2e
 check-tsan:
+	$(MAKE) $(JOBS) SAN=tsan build/tsan/tests/unit
 	$(MAKE) SAN=tsan check-unit
 
 # ---- running
 .PHONY: demo bench
 demo: deps
-	$(MAKE) all guest
+	$(MAKE) $(JOBS) all guest
 	build/vmfactory-demo --spec templates/specs/linux.json
 bench: deps
-	$(MAKE) all guest
+	$(MAKE) $(JOBS) all guest
 	build/vmfactory-bench --specs templates/specs $(BENCH_ARGS)
 
 # ---- lint
@@ -175,7 +186,10 @@ install: all
 	install -m 755 build/vmfactory-agent tools/image/build-image \
 	    $(DESTDIR)$(PREFIX)/lib/vmfactory
 	install -m 644 templates/spec.schema.json $(DESTDIR)$(PREFIX)/share/vmfactory
-	install -m 644 $(wildcard templates/specs/*.json) $(DESTDIR)$(PREFIX)/share/vmfactory/specs
+	for s in linux linux-root; do \
+	    sed 's|"../../build/guest/|"$(GUEST_DIR)/|' templates/specs/$$s.json \
+	        >$(DESTDIR)$(PREFIX)/share/vmfactory/specs/$$s.json || exit 1; done
+	chmod 644 $(DESTDIR)$(PREFIX)/share/vmfactory/specs/*.json
 	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/vmfactory
 
 .PHONY: clean clean-guest
