@@ -226,6 +226,20 @@ struct write {
     uint8_t data[];
 };
 
+/* Any of them may end the connection, or another stream. */
+static void tell_room(struct vf_agent *a)
+{
+    struct vf_agent_stream *s;
+    do {
+        for (s = a->streams; s && !s->wants_room; s = s->next)
+            ;
+        if (!s || a->closing || a->is_broken || a->queued_bytes > VF_AGENT_MAX_QUEUED / 2)
+            return;
+        s->wants_room = false;
+        s->on_room(s->arg);
+    } while (!a->closing && !a->is_broken);
+}
+
 static void on_written(uv_write_t *req, int status)
 {
     struct write *w = req->data;
@@ -236,7 +250,8 @@ static void on_written(uv_write_t *req, int status)
     if (status < 0 && status != UV_ECANCELED) {
         vf_fail(&e, VF_GUEST_FAILED, "agent: write: %s", uv_strerror(status));
         lose(a, &e);
-    }
+    } else
+        tell_room(a);
 }
 
 static int send_bytes(struct vf_agent *a, const uint8_t *data, size_t len, struct vf_error *err)

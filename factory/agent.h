@@ -29,6 +29,9 @@ typedef void (*vf_agent_reply_cb)(void *arg, const struct vf_wire_frame *f,
 struct vf_agent_stream {
     uint32_t id;
     vf_agent_reply_cb on_frame;
+    /* A stream that was refused with VF_BUSY sets wants_room: called once when the queue is short again. */
+    void (*on_room)(void *arg);
+    bool wants_room;
     void *arg;
     struct vf_agent_stream *next;
 };

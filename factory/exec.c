@@ -24,12 +24,28 @@ struct vf_exec {
     size_t consumed;   /* not yet told to the guest */
 };
 
-static void send_u32(struct vf_exec *e, enum vf_msg type, enum vf_tag tag, uint32_t v)
+static int send_u32(struct vf_exec *e, enum vf_msg type, enum vf_tag tag, uint32_t v,
+                    struct vf_error *err)
 {
     struct vf_wire_writer w;
     vf_wire_start(&w, type, e->stream.id);
     vf_wire_put_u32(&w, tag, v);
-    vf_agent_send(e->agent, &w, NULL); /* a broken channel tells the stream by itself */
+    return vf_agent_send(e->agent, &w, err);
+}
+
+/* A broken channel tells the stream by itself; a full one has to be tried again. */
+static void give_credit(struct vf_exec *e)
+{
+    struct vf_error err = {0};
+    if (e->consumed < CREDIT_STEP)
+        return;
+    if (send_u32(e, VF_MSG_CREDIT, VF_TAG_BYTES, (uint32_t)e->consumed, &err) < 0 &&
+        err.code == VF_BUSY) {
+        e->stream.wants_room = true;
+        return;
+    }
+    e->out_credit += e->consumed;
+    e->consumed = 0;
 }
 
 static void finish(struct vf_exec *e, const struct vf_exec_status *st, const struct vf_error *err)
@@ -47,7 +63,7 @@ static void on_output(struct vf_exec *e, int fd, const struct vf_wire_frame *f)
     struct vf_error err;
     if (len > e->out_credit) {
         vf_fail(&err, VF_PROTOCOL, "exec: the guest sends more than its window");
-        send_u32(e, VF_MSG_KILL, VF_TAG_SIGNAL, SIGKILL);
+        send_u32(e, VF_MSG_KILL, VF_TAG_SIGNAL, SIGKILL, NULL);
         finish(e, NULL, &err);
         return;
     }
@@ -88,6 +104,16 @@ static void on_error_frame(struct vf_exec *e, const struct vf_wire_frame *f)
             text ? (const char *)text : "", text && num ? ": " : "",
             num ? strerror((int)vf_wire_u32(num)) : "");
     finish(e, NULL, &err);
+}
+
+static void on_room(void *arg)
+{
+    struct vf_exec *e = arg;
+    give_credit(e);
+    if (e->abandoned)
+        vf_exec_abandon(e); /* its KILL may be what found no room */
+    else if (e->cb.writable)
+        e->cb.writable(e->arg);
 }
 
 static void on_frame(void *arg, const struct vf_wire_frame *f, const struct vf_error *err)
@@ -158,7 +184,8 @@ int vf_exec_start(struct vf_agent *a, const struct vf_exec_options *o,
                           .arg = arg,
                           .in_credit = VF_WIRE_WINDOW,
                           .out_credit = 2 * VF_WIRE_WINDOW}; /* a window for each of two streams */
-    e->stream = (struct vf_agent_stream){.id = a->next_id, .on_frame = on_frame, .arg = e};
+    e->stream = (struct vf_agent_stream){
+        .id = a->next_id, .on_frame = on_frame, .on_room = on_room, .arg = e};
     vf_agent_add_stream(a, &e->stream);
     int r = vf_agent_send(a, &w, err);
     if (r < 0) {
@@ -173,11 +200,7 @@ int vf_exec_start(struct vf_agent *a, const struct vf_exec_options *o,
 void vf_exec_consumed(struct vf_exec *e, size_t bytes)
 {
     e->consumed += bytes;
-    if (e->consumed < CREDIT_STEP)
-        return;
-    e->out_credit += e->consumed;
-    send_u32(e, VF_MSG_CREDIT, VF_TAG_BYTES, (uint32_t)e->consumed);
-    e->consumed = 0;
+    give_credit(e);
 }
 
 ssize_t vf_exec_write(struct vf_exec *e, const void *data, size_t len, struct vf_error *err)
@@ -190,9 +213,14 @@ ssize_t vf_exec_write(struct vf_exec *e, const void *data, size_t len, struct vf
         struct vf_wire_writer w;
         vf_wire_start(&w, VF_MSG_STDIN, e->stream.id);
         vf_wire_put(&w, VF_TAG_DATA, (const char *)data + done, n);
-        int r = vf_agent_send(e->agent, &w, err);
-        if (r < 0)
-            return r;
+        struct vf_error why;
+        int r = vf_agent_send(e->agent, &w, &why);
+        if (r < 0) {
+            e->stream.wants_room |= why.code == VF_BUSY;
+            if (done > 0 || why.code == VF_BUSY)
+                break;
+            return vf_error_copy(err, &why);
+        }
         done += n;
         e->in_credit -= n;
     }
@@ -202,20 +230,24 @@ ssize_t vf_exec_write(struct vf_exec *e, const void *data, size_t len, struct vf
 int vf_exec_close_stdin(struct vf_exec *e, struct vf_error *err)
 {
     struct vf_wire_writer w;
+    struct vf_error why;
     vf_wire_start(&w, VF_MSG_STDIN, e->stream.id);
-    return vf_agent_send(e->agent, &w, err);
+    int r = vf_agent_send(e->agent, &w, &why);
+    if (r == 0)
+        return 0;
+    e->stream.wants_room |= why.code == VF_BUSY;
+    return vf_error_copy(err, &why);
 }
 
 int vf_exec_kill(struct vf_exec *e, int sig, struct vf_error *err)
 {
-    struct vf_wire_writer w;
-    vf_wire_start(&w, VF_MSG_KILL, e->stream.id);
-    vf_wire_put_u32(&w, VF_TAG_SIGNAL, (uint32_t)sig);
-    return vf_agent_send(e->agent, &w, err);
+    return send_u32(e, VF_MSG_KILL, VF_TAG_SIGNAL, (uint32_t)sig, err);
 }
 
 void vf_exec_abandon(struct vf_exec *e)
 {
+    struct vf_error err;
     e->abandoned = true;
-    vf_exec_kill(e, SIGKILL, NULL);
+    if (vf_exec_kill(e, SIGKILL, &err) < 0)
+        e->stream.wants_room |= err.code == VF_BUSY;
 }

@@ -37,8 +37,10 @@ int vf_exec_start(struct vf_agent *a, const struct vf_exec_options *o,
                   const struct vf_exec_callbacks *cb, void *arg, struct vf_exec **ret_exec,
                   struct vf_error *err);
 void vf_exec_consumed(struct vf_exec *e, size_t bytes);
-/* Takes as much as the window allows; returns how much that was, or a negative errno. */
+/* Takes as much as the window and the channel's queue allow; returns how much that was (`writable` comes when it
+ * is worth another try), or a negative errno. */
 ssize_t vf_exec_write(struct vf_exec *e, const void *data, size_t len, struct vf_error *err);
+/* VF_BUSY: the queue is full; again when `writable` comes. */
 int vf_exec_close_stdin(struct vf_exec *e, struct vf_error *err);
 int vf_exec_kill(struct vf_exec *e, int sig, struct vf_error *err);
 /* Lets go: kills the command (SIGKILL) and calls nothing any more. */

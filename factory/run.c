@@ -81,10 +81,8 @@ static void feed_stdin(void *arg)
         n = vf_exec_write(r->exec, r->in + r->in_sent, r->in_len - r->in_sent, NULL);
     if (n > 0)
         r->in_sent += (size_t)n;
-    if (r->in_sent == r->in_len && !r->in_closed) {
-        r->in_closed = true;
-        vf_exec_close_stdin(r->exec, NULL);
-    }
+    if (r->in_sent == r->in_len && !r->in_closed)
+        r->in_closed = vf_exec_close_stdin(r->exec, NULL) != vf_code_errno(VF_BUSY);
 }
 
 static void on_exited(void *arg, const struct vf_exec_status *st, const struct vf_error *err)

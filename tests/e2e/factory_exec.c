@@ -157,6 +157,50 @@ static void flood(struct guest *g, char *const *argv, size_t cap)
     cr_assert_lt(most, cap + 256 * 1024, "%zu bytes of heap for a cap of %zu", most, cap);
 }
 
+/* ---- more stdin at once than the channel's queue takes */
+
+#define AT_ONCE 8
+
+struct echoed {
+    bool done;
+    const char *in;
+    size_t len;
+    struct vf_error err;
+};
+
+static void on_echoed(void *arg, const struct vf_run_result *res, const struct vf_error *err)
+{
+    struct echoed *x = arg;
+    x->done = true;
+    if (err) {
+        x->err = *err;
+        return;
+    }
+    cr_assert_eq(res->status.code, 0, "status %d (late: %d)", res->status.code,
+                 res->status.timed_out);
+    cr_assert_eq(res->out_len, x->len);
+    cr_assert_eq(memcmp(res->out, x->in, x->len), 0, "other bytes came back");
+}
+
+static void many_at_once(struct guest *g, size_t len)
+{
+    char *argv[] = {"cat", NULL}, *in = pattern(len);
+    struct vf_exec_options o = {.argv = argv, .timeout_ms = SUP_LONG_MS};
+    struct echoed x[AT_ONCE];
+    for (int i = 0; i < AT_ONCE; i++) {
+        struct vf_error e;
+        x[i] = (struct echoed){.in = in, .len = len};
+        cr_assert_eq(vf_run(vf_instance_agent(g->vm), &o, in, len, len, on_echoed, &x[i], &e), 0,
+                     "%s", e.msg);
+    }
+    for (int i = 0; i < AT_ONCE; i++) {
+        while (!x[i].done)
+            uv_run(&g->f.sync.loop, UV_RUN_ONCE);
+        cr_assert_eq(x[i].err.code, VF_OK, "command %d: %s", i, x[i].err.msg);
+    }
+    free(in);
+}
+
 /* ---- an exec whose owner lets go */
 
 static void abandon(struct guest *g, char *const *argv)
@@ -246,6 +290,7 @@ Test(factory_exec, linux_guest, .timeout = 300)
     cr_assert_str_eq(fac_sh(&g.f, g.vm, "ps | grep -c '[s]leep 1000' || true"), "0");
 
     echo_stdin(&g, MIB);
+    many_at_once(&g, 300000);
     missing_command(&g, "/no/such/command");
     flood(&g, many, 65536);
     abandon(&g, sleeper);
