@@ -274,7 +274,10 @@ Test(factory_cancel, factory_closed_in_the_middle, .timeout = 240)
     fac_open(&f, NULL);
     struct vf_spec spec = warm_spec("tiny"), other = warm_spec("other");
     vf_generation_unref(fac_build(&f, &spec));
-    for (int turns = 0; turns <= 60; turns += 6) {
+    /* How many turns it all takes depends on how many events one turn finds: until the build has ended. */
+    bool ended = false;
+    int turns = 0;
+    for (; !ended; turns += 6) {
         struct vf_generation *gen = fac_load(&f, "tiny");
         struct making m[4];
         struct build b = {.f = &f};
@@ -282,20 +285,24 @@ Test(factory_cancel, factory_closed_in_the_middle, .timeout = 240)
         start(&f, CLONE, gen, &m[0]);
         start(&f, COLD, gen, &m[1]);
         start(&f, WAKE, gen, &m[2]);
-        for (int i = 0; i < turns; i++)
+        for (int i = 0; i < turns && !b.done; i++)
             uv_run(&f.sync.loop, UV_RUN_ONCE);
+        ended = b.done;
         vf_generation_unref(gen);
+        vf_generation_unref(b.gen);
         fac_shut(&f);
         for (int i = 0; i < 3; i++)
             cr_assert_eq(m[i].calls, 1, "%d turns: VM %d: %d calls", turns, i, m[i].calls);
-        cr_assert(b.done && !b.gen);
-        cr_assert_eq(b.err.code, VF_CANCELLED, "%s", b.err.msg);
+        cr_assert(b.done);
+        cr_assert_eq(b.err.code, ended ? VF_OK : VF_CANCELLED, "%s", b.err.msg);
         cr_assert_eq(sup_count_children(), 0, "a process outlives its factory");
         cr_assert_eq(fac_run_dirs(&f), 0);
         cr_assert_eq(fac_unfinished(&f), 0);
         fac_reopen(&f, NULL);
+        cr_assert_eq(fac_generations(&f, "other"), ended, "%d turns", turns);
     }
-    cr_assert_eq(fac_generations(&f, "other"), 0);
+    cr_assert_geq(turns, 18, "all was done within %d turns: hardly anything was in the middle",
+                  turns);
     vf_spec_free(&spec);
     vf_spec_free(&other);
     fac_close(&f);
