@@ -359,6 +359,11 @@ static void on_cleaned_up(void *arg, const struct vf_error *err)
             *p = job->next;
             break;
         }
+    /* Too late to be undone, but a factory that closes hands nothing out. */
+    if (f->closing && !job->failed) {
+        job->failed = true;
+        vf_fail(&job->error, VF_CANCELLED, "build of %s: cancelled", job->spec.name);
+    }
     while (job->requests) {
         struct vf_build_request *r = job->requests;
         job->requests = r->next;

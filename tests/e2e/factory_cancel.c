@@ -299,7 +299,10 @@ Test(factory_cancel, factory_closed_in_the_middle, .timeout = 240)
         cr_assert_eq(fac_run_dirs(&f), 0);
         cr_assert_eq(fac_unfinished(&f), 0);
         fac_reopen(&f, NULL);
-        cr_assert_eq(fac_generations(&f, "other"), ended, "%d turns", turns);
+        /* One that was being put away as the factory closed is there, although nobody got it. */
+        size_t n = fac_generations(&f, "other");
+        cr_assert(n == 1 || (n == 0 && !ended), "%d turns: %zu generations", turns, n);
+        ended = n > 0;
     }
     cr_assert_geq(turns, 18, "all was done within %d turns: hardly anything was in the middle",
                   turns);
