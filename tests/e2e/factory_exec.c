@@ -264,7 +264,7 @@ Test(factory_exec, linux_guest, .timeout = 300)
     char *sig[] = {"/bin/sh", "-c", "kill -TERM $$", NULL};
     char *sleeper[] = {"sleep", "1000", NULL};
     char *tree[] = {"/bin/sh", "-c", "sleep 1000 & sleep 1000 & wait", NULL};
-    char *many[] = {"/bin/sh", "-c", "yes | tr -d '\\n' | head -c 16000000", NULL};
+    char *many[] = {"/bin/sh", "-c", "yes | tr -d '\\n' | head -c 4000000", NULL};
 
     struct vf_exec_options o = {.argv = both, .env = env, .cwd = "/tmp", .timeout_ms = SUP_LONG_MS};
     run(&g, &o, NULL, 0, &out);
