@@ -94,6 +94,7 @@ void vf_instance_destroy(struct vf_instance *vm, void (*done)(void *arg), void *
 int vf_instance_park(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err);
 /* Resumes a parked VM and renews it: fresh entropy, the time, its identity, each proved again. Likewise. */
 int vf_instance_wake(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err);
+/* Once. At once, before this returns, if it has died since it was handed out. */
 void vf_instance_on_death(struct vf_instance *vm, vf_death_cb cb, void *arg);
 
 struct vf_agent;

@@ -63,6 +63,9 @@ void vf_instance_died(void *arg, const struct vf_error *err)
     else if (vm->state == VF_INSTANCE_READY) {
         vf_death_cb cb = vm->on_death;
         vm->on_death = NULL;
+        if (!vm->dead)
+            vm->error = *err;
+        vm->dead = true; /* remembered for an owner who has not asked yet */
         if (cb)
             cb(vm->death_arg, vm, err);
         vf_agent_break(&vm->agent, err); /* commands need not wait for their deadlines */
@@ -439,6 +442,10 @@ int vf_instance_wake(struct vf_instance *vm, vf_instance_cb done, void *arg, str
 
 void vf_instance_on_death(struct vf_instance *vm, vf_death_cb cb, void *arg)
 {
+    if (vm->dead && cb) {
+        cb(arg, vm, &vm->error);
+        return;
+    }
     vm->on_death = cb;
     vm->death_arg = arg;
 }

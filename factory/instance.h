@@ -80,7 +80,8 @@ struct vf_instance {
     struct vf_vm *vm;
     struct vf_agent agent;
     bool agent_open;
-    int waiting; /* answers still to come in this step */
+    int waiting;  /* answers still to come */
+    bool proving; /* the step under way ends with the last of them */
     int clock_rounds;
 
     struct vf_proof proof;
@@ -88,6 +89,7 @@ struct vf_instance {
     void *arg;
     struct vf_error error; /* why it is destroyed before it was ready */
     vf_death_cb on_death;
+    bool dead; /* died while it was ready; error says how */
     void *death_arg;
     struct vf_destroy_waiter *destroy_waiters;
     struct vf_work work; /* of steps and of teardown, one at a time */
@@ -130,7 +132,9 @@ int vf_step_pause(struct vf_instance *vm, struct vf_error *err);
 /* --- prove.c: the guest answers, is who it must be, and takes what is fresh */
 int vf_step_hello(struct vf_instance *vm, struct vf_error *err);
 int vf_step_renew(struct vf_instance *vm, struct vf_error *err);
-int vf_step_prove(struct vf_instance *vm, struct vf_error *err); /* both, for a clone */
+/* Both, for a clone: asked as it is resumed, waited for by prove. */
+int vf_step_resume_clone(struct vf_instance *vm, struct vf_error *err);
+int vf_step_prove(struct vf_instance *vm, struct vf_error *err);
 
 /* --- samples.c */
 struct vf_samples *vf_samples_new(void);
