@@ -19,7 +19,7 @@
 
 static const struct vf_step clone_recipe[] = {
     {"prepare", vf_step_prepare, false}, {"vmm", vf_step_create, false},
-    {"restore", vf_step_restore, false}, {"resume", vf_step_resume, false},
+    {"restore", vf_step_restore, false}, {"resume", vf_step_resume_clone, false},
     {"prove", vf_step_prove, false},     {NULL, NULL, false},
 };
 

@@ -42,7 +42,7 @@ static void answered(struct vf_instance *vm, int r, const struct vf_error *err)
 {
     if (r < 0)
         vf_instance_step_done(vm, err);
-    else if (--vm->waiting == 0)
+    else if (--vm->waiting == 0 && vm->proving)
         vf_instance_step_done(vm, NULL);
 }
 
@@ -106,7 +106,7 @@ static void on_hello(void *arg, const struct vf_wire_frame *f, const struct vf_e
     if (no_answer(vm, err))
         return;
     int r = check_hello(vm, f, &e);
-    if (r == 0 && vm->waiting == 2)
+    if (r == 0 && vm->waiting == 2) /* a clone */
         r = send_renew(vm, &e);
     answered(vm, r, &e);
 }
@@ -114,6 +114,7 @@ static void on_hello(void *arg, const struct vf_wire_frame *f, const struct vf_e
 int vf_step_hello(struct vf_instance *vm, struct vf_error *err)
 {
     vm->waiting = 1;
+    vm->proving = true;
     return vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello, vm, err);
 }
 
@@ -246,13 +247,24 @@ static int send_renew(struct vf_instance *vm, struct vf_error *err)
 int vf_step_renew(struct vf_instance *vm, struct vf_error *err)
 {
     vm->waiting = 1;
+    vm->proving = true;
     return send_renew(vm, err);
 }
 
-/* The renewal waits for the hello: a guest takes tens of milliseconds to wake up cold, and a time that was
- * sent before that is old when it is read. */
-int vf_step_prove(struct vf_instance *vm, struct vf_error *err)
+/* For a clone: the hello lies ready when the guest wakes up, and is the first thing it does. The renewal waits for
+ * the answer: a guest takes tens of milliseconds to wake up cold, and a time that was sent before that is old
+ * when it is read. */
+int vf_step_resume_clone(struct vf_instance *vm, struct vf_error *err)
 {
     vm->waiting = 2;
-    return vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello, vm, err);
+    vm->proving = false;
+    int r = vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello, vm, err);
+    return r < 0 ? r : vf_step_resume(vm, err);
+}
+
+int vf_step_prove(struct vf_instance *vm, struct vf_error *err)
+{
+    (void)err;
+    vm->proving = true;
+    return vm->waiting ? 0 : VF_STEP_DONE;
 }
