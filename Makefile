@@ -14,11 +14,12 @@ SAN ?=
 
 # Every Debian package that building, the demo and the tests use.
 DEPS := gcc libc6-dev make pkg-config libuv1-dev libcjson-dev libssl-dev \
+        libmicrohttpd-dev \
         libcriterion-dev qemu-system-x86 qemu-utils \
         gcc-multilib binutils cpio kmod busybox-static e2fsprogs zstd ca-certificates iproute2
 # And what only `make lint` uses.
 LINT_DEPS := clang-format clang-tidy cppcheck
-PKGS := libuv libcjson libcrypto
+PKGS := libuv libcjson libcrypto libmicrohttpd
 
 B := build$(if $(SAN),/$(SAN))
 GUEST := build/guest
@@ -38,13 +39,14 @@ PKG_LIBS = $(shell pkg-config --libs $(PKGS)) -pthread
 
 LIB_SRC := $(wildcard $(addsuffix /*.c,$(LIB_DIRS)))
 LIB := $(B)/libvmfactory.a
-# Each folder of tools/ with C in it is a program: tools/bench -> vmfactory-bench.
-PROGRAMS := $(filter-out common,$(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c)))))
+# Each folder of tools/ with C in it is a program: tools/bench -> vmfactory-bench, tools/vmfactoryd -> vmfactoryd.
+PROGRAMS := $(filter-out common client,$(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c)))))
 # What programs share, the end-to-end tests too.
 COMMON_SRC := $(wildcard tools/common/*.c)
 # These stand alone: they link the codec of the agent protocol and libc, nothing else.
 ALONE := agent floor
-PROG_BINS := $(PROGRAMS:%=$(B)/vmfactory-%)
+bin = $(if $(filter vmfactory%,$(1)),$(1),vmfactory-$(1))
+PROG_BINS := $(foreach p,$(PROGRAMS),$(B)/$(call bin,$(p)))
 UNIT_SRC := $(wildcard tests/unit/*.c)
 E2E_SRC := $(wildcard tests/e2e/*.c) tests/unit/leak_check.c
 # Helper programs of the tests, one a file (stand-ins for a VMM that misbehaves).
@@ -94,7 +96,7 @@ $(LIB): $(call obj,$(LIB_SRC))
 	ar rcs $@ $^
 
 define program
-$(B)/vmfactory-$(1): $(call obj,$(wildcard tools/$(1)/*.c)) $(if $(filter $(1),$(ALONE)),$(call obj,base/wire.c base/sha256_small.c),$(call obj,$(COMMON_SRC)) $(LIB))
+$(B)/$(call bin,$(1)): $(call obj,$(wildcard tools/$(1)/*.c)) $(if $(filter $(1),$(ALONE)),$(call obj,base/wire.c base/sha256_small.c),$(call obj,$(COMMON_SRC)) $(LIB))
 	$$(CC) $$(SANFLAGS) $(if $(filter agent,$(1)),$(if $(SAN),,-static)) -o $$@ $$^ $(if $(filter $(1),$(ALONE)),,$$(PKG_LIBS))
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))

@@ -15,12 +15,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
+#include "base/async.h"
 #include "base/error.h"
 #include "base/vm_types.h"
 #include "templates/generation.h"
 #include "templates/spec.h"
 #include "templates/store.h"
 
+struct vf_instance;
 struct vf_factory_config {
     const char *run_dir;       /* a directory per VM is made here; made if missing; swept at open if
                                   die_with_parent and nobody else uses it */
@@ -31,6 +33,10 @@ struct vf_factory_config {
     int64_t answer_timeout_ms; /* for each answer of a restored guest; 0: 10000 */
     int64_t create_timeout_ms; /* for the VMM to come up; 0: the driver's default */
     int trial_clones;          /* proved before a build is ready; < 0: none, 0: 2 */
+    /* Told before each step of a VM, but not of a build's: its directory exists by then, its process may not yet. For
+     * a journal; a failure ends the VM. May be NULL. */
+    int (*on_step)(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err);
+    void *on_step_arg;
 };
 
 struct vf_factory;
@@ -73,7 +79,6 @@ struct vf_vm_options {
     uint8_t mac[6], ipv4[4], prefix_len, gateway[4]; /* gateway all zero: none */
 };
 
-struct vf_instance;
 /* Exactly one of vm and err is set. The VM is the caller's until vf_instance_destroy. */
 typedef void (*vf_instance_cb)(void *arg, struct vf_instance *vm, const struct vf_error *err);
 /* A VM that was handed out died by itself, or its agent's channel broke. It still has to be destroyed. */
@@ -94,6 +99,42 @@ void vf_instance_destroy(struct vf_instance *vm, void (*done)(void *arg), void *
 int vf_instance_park(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err);
 /* Resumes a parked VM and renews it: fresh entropy, the time, its identity, each proved again. Likewise. */
 int vf_instance_wake(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err);
+/* A clone's VMM, up and empty, that waits for vf_instance_bring. Bound to gen, because the memory is named when the
+ * VMM starts. */
+int vf_factory_standby(struct vf_factory *f, struct vf_generation *gen,
+                       const struct vf_vm_options *o, vf_instance_cb done, void *arg,
+                       struct vf_instance **ret_vm, struct vf_error *err);
+/* Restores, resumes and proves what waits in a standby VMM. On failure it is destroyed before done is called. */
+int vf_instance_bring(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err);
+/* Asks the guest's agent for a sign of life; done comes with its error if there is none, and the VM stays. */
+int vf_instance_ping(struct vf_instance *vm, int64_t timeout_ms, vf_done_cb done, void *arg,
+                     struct vf_error *err);
+
+/* --- VMs that an earlier process of ours left running */
+/* What its journal knows of a VM. All is copied. */
+struct vf_adopt {
+    const char *id; /* its directory's name in the run directory */
+    enum vf_source source;
+    const struct vf_spec *spec;
+    struct vf_generation *gen; /* referenced; NULL: not loaded, or a cold boot */
+    const struct vf_proof
+        *proof; /* as it was; nonce and boot id are what a clone must return again */
+    bool
+        verify; /* true: resume it if it is paused, prove and renew it again (a parked VM); false: reconnect, ask
+                    the agent for a hello and change nothing; a guest that does not answer is adopted all the same */
+};
+/* Finds the process by what the launcher wrote into the directory (pid and start time), and connects to its sockets.
+ * VF_NOT_FOUND: the process is gone; VF_UNSUPPORTED: VMs of this driver don't outlive their process. On failure with
+ * done, the VM is destroyed, process and directory, before it is called; if this returns an error nothing was touched. */
+int vf_factory_adopt(struct vf_factory *f, const struct vf_adopt *a, vf_instance_cb done, void *arg,
+                     struct vf_instance **ret_vm, struct vf_error *err);
+/* Kills whatever process the directory id names, waits for its end and removes the directory. */
+int vf_factory_discard(struct vf_factory *f, const char *id, vf_done_cb done, void *arg,
+                       struct vf_error *err);
+/* Lets go of a ready VM: handles are closed, process and directory stay for whoever adopts it. A driver whose VMs live in
+ * this process destroys it. */
+void vf_instance_detach(struct vf_instance *vm, void (*done)(void *arg), void *arg);
+
 /* Once. At once, before this returns, if it has died since it was handed out. */
 void vf_instance_on_death(struct vf_instance *vm, vf_death_cb cb, void *arg);
 

@@ -1,0 +1,78 @@
+/* The daemon's settings: one typed table gives the config file's parser (base/json.h), the defaults,
+ * `vmfactoryd --help`, `vmfactory config`, and the man page's list.
+ *
+ * The config file is one JSON object; what it leaves out has its default. SIGHUP reads it again:
+ * settings marked live take effect at once, a changed other one is named in the log and waits for a restart.
+ * A bad file is refused whole, and what runs stays as it is.
+ */
+#ifndef VF_POOL_SETTINGS_H
+#define VF_POOL_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "base/json.h"
+
+#define VF_SETTINGS_MAX_TEXT (64 * 1024)
+
+enum vf_on_stop { VF_ON_STOP_KEEP_LEASES, VF_ON_STOP_DESTROY_ALL };
+extern const char *const vf_on_stop_names[]; /* "keep-leases", "destroy-all", NULL */
+
+struct vf_settings {
+    /* paths and access; not live */
+    char *state_dir; /* templates, pools, generations */
+    char *run_dir;   /* sockets, a directory per VM */
+    char *group;     /* of both sockets; NULL: the daemon's own */
+    char *
+        admin_group; /* may see and do everything, as root and the daemon's own user may; NULL: none */
+    char *qemu;      /* absolute; NULL: found on PATH */
+    char *stats_listen;         /* "127.0.0.1:9464", "[::1]:9464"; NULL: only stats.sock */
+    int64_t max_connections;    /* of each socket */
+    int64_t request_timeout_ms; /* for a request to arrive whole, and for an idle connection */
+    int64_t max_body_bytes;
+    /* live */
+    int log_level;  /* enum vf_log_level */
+    int log_format; /* enum vf_log_format */
+    int on_stop;    /* enum vf_on_stop: SIGTERM ends what nobody holds, or everything */
+    int64_t stop_timeout_ms;
+    int64_t max_vms;               /* leased, parked and in the making; 0: no limit */
+    int64_t max_leases_per_holder; /* by uid; 0: no limit; root and admins too */
+    int64_t max_lease_ttl_ms;      /* the longest a caller may ask for; 0: no limit */
+    int64_t quarantine_after;      /* clones of one generation that failed in a row */
+    int64_t backoff_initial_ms,
+        backoff_max_ms; /* between failed refills and builds, doubled, with jitter */
+    int64_t
+        psi_some_percent; /* memory pressure (PSI some avg10) at which refilling stops; 0: never */
+    int64_t min_available_mib; /* MemAvailable below which refilling stops; 0: never */
+    int64_t heartbeat_ms;      /* between pings of a VM that is parked running; 0: none */
+    int64_t answer_timeout_ms; /* for each answer of a guest */
+};
+
+/* One setting as people see it. */
+struct vf_setting {
+    struct vf_json_field field; /* name, type, offset, limits, choices, help */
+    const char *unit;           /* "ms", "MiB", …; NULL: none */
+    const char *dflt;           /* as text, for --help and the man page; set from it too */
+    bool live;
+};
+extern const struct vf_setting vf_settings_table[]; /* ends with field.name == NULL */
+
+/* The defaults. An unprivileged user's state and run directory lie below XDG_STATE_HOME and
+ * XDG_RUNTIME_DIR, root's are /var/lib/vmfactory and /run/vmfactory. */
+int vf_settings_init(struct vf_settings *ret, struct vf_error *err);
+/* Defaults, then the file over them (path NULL: only defaults). Blocking. On failure *ret is untouched. */
+int vf_settings_load(const char *path, struct vf_settings *ret, struct vf_error *err);
+int vf_settings_parse(const char *text, size_t len, const char *where, struct vf_settings *ret,
+                      struct vf_error *err);
+/* One setting from text ("64", "true", "keep-leases"): for the command line. */
+int vf_settings_set(struct vf_settings *s, const char *name, const char *value,
+                    struct vf_error *err);
+void vf_settings_free(struct vf_settings *s);
+/* As JSON, all of them. malloc'd; NULL without memory. */
+char *vf_settings_encode(const struct vf_settings *s);
+/* Puts from's live settings into s. ret_waiting: names of changed ones that wait for a restart, separated by
+ * ", " (malloc'd, NULL if none). */
+int vf_settings_apply(struct vf_settings *s, const struct vf_settings *from, char **ret_waiting,
+                      struct vf_error *err);
+
+#endif
