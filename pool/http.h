@@ -59,6 +59,8 @@ const struct vf_caller *vf_http_caller(const struct vf_http_req *req);
 const char *vf_http_param(const struct vf_http_req *req, int i);
 /* A query argument, percent-decoded, or NULL. */
 const char *vf_http_query(const struct vf_http_req *req, const char *name);
+/* The i-th query argument's name, percent-decoded, or NULL past the last: to refuse one that nobody knows. */
+const char *vf_http_query_name(const struct vf_http_req *req, int i);
 /* NUL-terminated; "" if there is none. */
 const char *vf_http_body(const struct vf_http_req *req, size_t *ret_len);
 /* Decodes the body by fields into dst (defaults in it already); an empty body counts as {}. On failure the
