@@ -52,7 +52,7 @@ struct vf_settings {
 struct vf_setting {
     struct vf_json_field field; /* name, type, offset, limits, choices, help */
     const char *unit;           /* "ms", "MiB", …; NULL: none */
-    const char *dflt;           /* as text, for --help and the man page; set from it too */
+    const char *dflt; /* as text, for --help and the man page; set from it too; "": none */
     bool live;
 };
 extern const struct vf_setting vf_settings_table[]; /* ends with field.name == NULL */
@@ -64,11 +64,14 @@ int vf_settings_init(struct vf_settings *ret, struct vf_error *err);
 int vf_settings_load(const char *path, struct vf_settings *ret, struct vf_error *err);
 int vf_settings_parse(const char *text, size_t len, const char *where, struct vf_settings *ret,
                       struct vf_error *err);
-/* One setting from text ("64", "true", "keep-leases"): for the command line. */
+/* One setting from text ("64", "keep-leases"; "" is none): for the command line. Checked by itself; after the
+ * last one call vf_settings_check. */
 int vf_settings_set(struct vf_settings *s, const char *name, const char *value,
                     struct vf_error *err);
+/* Limits, and what settings mean together; that the groups exist. */
+int vf_settings_check(const struct vf_settings *s, struct vf_error *err);
 void vf_settings_free(struct vf_settings *s);
-/* As JSON, all of them. malloc'd; NULL without memory. */
+/* As JSON, all of them, "" where there is none; vf_settings_parse reads it. malloc'd; NULL without memory. */
 char *vf_settings_encode(const struct vf_settings *s);
 /* Puts from's live settings into s. ret_waiting: names of changed ones that wait for a restart, separated by
  * ", " (malloc'd, NULL if none). */

@@ -1,0 +1,7 @@
+/* The one place that says which version this is; the Makefile reads it from here too. */
+#ifndef VF_BASE_VERSION_H
+#define VF_BASE_VERSION_H
+
+#define VF_VERSION "0.4.0"
+
+#endif
