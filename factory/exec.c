@@ -241,13 +241,16 @@ int vf_exec_close_stdin(struct vf_exec *e, struct vf_error *err)
 
 int vf_exec_kill(struct vf_exec *e, int sig, struct vf_error *err)
 {
-    return send_u32(e, VF_MSG_KILL, VF_TAG_SIGNAL, (uint32_t)sig, err);
+    struct vf_error why;
+    int r = send_u32(e, VF_MSG_KILL, VF_TAG_SIGNAL, (uint32_t)sig, &why);
+    if (r == 0)
+        return 0;
+    e->stream.wants_room |= why.code == VF_BUSY;
+    return vf_error_copy(err, &why);
 }
 
 void vf_exec_abandon(struct vf_exec *e)
 {
-    struct vf_error err;
     e->abandoned = true;
-    if (vf_exec_kill(e, SIGKILL, &err) < 0)
-        e->stream.wants_room |= err.code == VF_BUSY;
+    vf_exec_kill(e, SIGKILL, NULL);
 }

@@ -42,6 +42,7 @@ void vf_exec_consumed(struct vf_exec *e, size_t bytes);
 ssize_t vf_exec_write(struct vf_exec *e, const void *data, size_t len, struct vf_error *err);
 /* VF_BUSY: the queue is full; again when `writable` comes. */
 int vf_exec_close_stdin(struct vf_exec *e, struct vf_error *err);
+/* Likewise. */
 int vf_exec_kill(struct vf_exec *e, int sig, struct vf_error *err);
 /* Lets go: kills the command (SIGKILL) and calls nothing any more. */
 void vf_exec_abandon(struct vf_exec *e);
