@@ -80,12 +80,16 @@ void vf_stats_set_memory(struct vf_stats_template *t, const struct vf_stats_memo
 void vf_stats_loop_turn(struct vf_stats *s, int64_t busy_us);
 /* Alive: the loop has turned within the last limit_us. Thread-safe. */
 bool vf_stats_live(struct vf_stats *s, int64_t limit_us);
+/* How long ago it last turned. Thread-safe. */
+int64_t vf_stats_last_turn_us(struct vf_stats *s);
 /* Ready: adoption is over, and the API answers. */
 void vf_stats_set_ready(struct vf_stats *s, bool ready);
 bool vf_stats_ready(struct vf_stats *s);
 
-/* OpenMetrics 1.0 text ("# EOF" at its end), and JSON. malloc'd; NULL without memory. Any thread. */
+/* OpenMetrics 1.0 text ("# EOF" at its end), the older Prometheus text format 0.0.4 with the same facts, and
+ * JSON. malloc'd; NULL without memory. Any thread. */
 char *vf_stats_text(struct vf_stats *s, size_t *ret_len);
+char *vf_stats_text_classic(struct vf_stats *s, size_t *ret_len);
 char *vf_stats_json(struct vf_stats *s, size_t *ret_len);
 
 #endif
