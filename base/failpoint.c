@@ -9,13 +9,28 @@
 #include <unistd.h>
 
 const char *const vf_failpoint_names[] = {
-    "store.begin.after-mkdir",        "store.commit.before-hash",
-    "store.commit.before-sync",       "store.commit.before-manifest",
-    "store.commit.after-manifest",    "store.commit.before-rename",
-    "store.commit.after-rename",      "store.commit.after-sync",
-    "store.quarantine.before-rename", "store.quarantine.after-rename",
-    "store.remove.before-rename",     "store.remove.after-rename",
-    "store.remove.after-unlink",      NULL,
+    "store.begin.after-mkdir",
+    "store.commit.before-hash",
+    "store.commit.before-sync",
+    "store.commit.before-manifest",
+    "store.commit.after-manifest",
+    "store.commit.before-rename",
+    "store.commit.after-rename",
+    "store.commit.after-sync",
+    "store.quarantine.before-rename",
+    "store.quarantine.after-rename",
+    "store.remove.before-rename",
+    "store.remove.after-rename",
+    "store.remove.after-unlink",
+    "factory.prepare.after-mkdir",
+    "launch.after-clone",
+    "factory.vmm.created",
+    "factory.restored",
+    "factory.resumed",
+    "factory.proved",
+    "factory.teardown.stopped",
+    "factory.adopt.connected",
+    NULL,
 };
 
 const char *vf_failpoint_armed;

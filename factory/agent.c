@@ -173,7 +173,7 @@ static void on_frame(struct vf_agent *a, const struct vf_wire_frame *f)
         send_bytes(a, a->hello, a->hello_len, NULL);
         return;
     }
-    if (++a->stray > VF_AGENT_MAX_STRAY)
+    if (++a->stray > (a->greeted ? VF_AGENT_MAX_STRAY : VF_AGENT_MAX_OLD))
         protocol_error(a, "the guest floods the channel with frames nobody asked for");
 }
 

@@ -2,7 +2,8 @@
  *
  * The guest is hostile: frames are checked and bounded by the codec; garbage is forgiven only until
  * the first valid answer (it may be the tail of a talk the template was frozen in); frames nobody
- * asked for are counted and end the connection at VF_AGENT_MAX_STRAY. When the connection ends, all
+ * asked for are counted and end the connection at VF_AGENT_MAX_STRAY (before the first answer, where
+ * they may be what commands of the host before have written: VF_AGENT_MAX_OLD). When the connection ends, all
  * that is pending fails with one error and `broken` is called. A channel that was closed is mostly a
  * VMM about to be reaped, whose exit tells more: it is `lost` for a moment before it is broken.
  */
@@ -18,6 +19,7 @@
 
 #define VF_AGENT_MAX_PENDING 8
 #define VF_AGENT_MAX_STRAY 64
+#define VF_AGENT_MAX_OLD 16384
 #define VF_AGENT_MAX_QUEUED (1 << 20)
 
 /* Exactly one of f and err is set. f is valid during the call. */

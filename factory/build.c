@@ -269,19 +269,19 @@ static int step_store(struct vf_instance *vm, struct vf_error *err)
 }
 
 static const struct vf_step recipe[] = {
-    {"open", step_open, false},
-    {"prepare", vf_step_prepare, false},
-    {"vmm", vf_step_create, true},
-    {"start", vf_step_start, true},
-    {"boot", vf_step_hello, true},
-    {"renew", vf_step_renew, true},
-    {"warmup", step_warmup, false},
-    {"freeze", step_freeze, false},
-    {"pause", vf_step_pause, false},
-    {"save", step_save, false},
-    {"stop", step_stop, false},
-    {"store", step_store, false},
-    {NULL, NULL, false},
+    {"open", step_open, false, NULL},
+    {"prepare", vf_step_prepare, false, NULL},
+    {"vmm", vf_step_create, true, NULL},
+    {"start", vf_step_start, true, NULL},
+    {"boot", vf_step_hello, true, NULL},
+    {"renew", vf_step_renew, true, NULL},
+    {"warmup", step_warmup, false, NULL},
+    {"freeze", step_freeze, false, NULL},
+    {"pause", vf_step_pause, false, NULL},
+    {"save", step_save, false, NULL},
+    {"stop", step_stop, false, NULL},
+    {"store", step_store, false, NULL},
+    VF_LAST_STEP,
 };
 
 /* ---- trial clones */
@@ -322,7 +322,7 @@ static void start_trials(struct vf_build_job *job)
     job->trials_left = 1; /* this function's own share */
     for (int i = 0; i < n && !job->failed; i++) {
         job->trials_left++;
-        if (vf_factory_clone(job->factory, job->gen, NULL, on_trial, job, NULL, &e) < 0) {
+        if (vf_factory_trial(job->factory, job->gen, on_trial, job, &e) < 0) {
             job->trials_left--;
             fail_job(job, &e);
         }
@@ -473,9 +473,9 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
     if (r == 0)
         r = join(job, stage, done, arg, &req, err);
     if (r == 0) {
-        struct vf_vm_options none = {0};
-        r = vf_instance_begin(f, VF_SOURCE_BUILD, recipe, spec, NULL, &none, job, on_recipe_ended,
-                              job, &job->vm, err);
+        const struct vf_plan plan = {
+            .source = VF_SOURCE_BUILD, .steps = recipe, .spec = spec, .job = job, .of_build = true};
+        r = vf_instance_begin(f, &plan, on_recipe_ended, job, &job->vm, err);
     }
     if (r < 0) {
         free(job->requests);

@@ -18,15 +18,27 @@
 #include "factory/programs.h"
 
 static const struct vf_step clone_recipe[] = {
-    {"prepare", vf_step_prepare, false}, {"vmm", vf_step_create, false},
-    {"restore", vf_step_restore, false}, {"resume", vf_step_resume_clone, false},
-    {"prove", vf_step_prove, false},     {NULL, NULL, false},
+    {"prepare", vf_step_prepare, false, NULL},
+    {"vmm", vf_step_create, false, "factory.vmm.created"},
+    {"restore", vf_step_restore, false, "factory.restored"},
+    {"resume", vf_step_resume_clone, false, "factory.resumed"},
+    {"prove", vf_step_prove, false, "factory.proved"},
+    VF_LAST_STEP,
+};
+
+static const struct vf_step standby_recipe[] = {
+    {"prepare", vf_step_prepare, false, NULL},
+    {"vmm", vf_step_create, false, "factory.vmm.created"},
+    VF_LAST_STEP,
 };
 
 static const struct vf_step cold_recipe[] = {
-    {"prepare", vf_step_prepare, false}, {"vmm", vf_step_create, true},
-    {"start", vf_step_start, true},      {"boot", vf_step_hello, true},
-    {"renew", vf_step_renew, true},      {NULL, NULL, false},
+    {"prepare", vf_step_prepare, false, NULL},
+    {"vmm", vf_step_create, true, "factory.vmm.created"},
+    {"start", vf_step_start, true, NULL},
+    {"boot", vf_step_hello, true, NULL},
+    {"renew", vf_step_renew, true, "factory.proved"},
+    VF_LAST_STEP,
 };
 
 /* Directories of VMs that died with the process that had made them: its kill -9 left it no time. Whoever
@@ -69,6 +81,8 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
         .answer_timeout_ms = cfg->answer_timeout_ms ? cfg->answer_timeout_ms : 10000,
         .create_timeout_ms = cfg->create_timeout_ms,
         .trial_clones = cfg->trial_clones ? cfg->trial_clones : 2,
+        .on_step = cfg->on_step,
+        .on_step_arg = cfg->on_step_arg,
         .samples = vf_samples_new(),
     };
     int r = f->samples ? 0 : vf_fail(err, VF_NO_MEMORY, "factory");
@@ -96,7 +110,7 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
 
 void vf_factory_check_closed(struct vf_factory *f)
 {
-    if (!f->closing || f->instances || f->builds || f->loads)
+    if (!f->closing || f->instances || f->builds || f->discards || f->loads)
         return;
     void (*closed)(void *arg) = f->closed;
     void *arg = f->closed_arg;
@@ -133,26 +147,55 @@ int vf_factory_need_vmm(const struct vf_factory *f, const struct vf_spec *spec,
     return vf_hint(err, "install the Debian package qemu-system-x86, or give its path");
 }
 
+static int begin_clone(struct vf_factory *f, struct vf_generation *gen, const struct vf_step *steps,
+                       const struct vf_vm_options *o, bool of_build, vf_instance_cb done, void *arg,
+                       struct vf_instance **ret_vm, struct vf_error *err)
+{
+    const struct vf_plan plan = {.source = VF_SOURCE_CLONE,
+                                 .steps = steps,
+                                 .spec = &gen->manifest.spec,
+                                 .gen = gen,
+                                 .options = o,
+                                 .of_build = of_build};
+    int r = vf_generation_still_valid(gen, err);
+    return r < 0 ? r : vf_instance_begin(f, &plan, done, arg, ret_vm, err);
+}
+
 int vf_factory_clone(struct vf_factory *f, struct vf_generation *gen, const struct vf_vm_options *o,
                      vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
                      struct vf_error *err)
 {
-    int r = vf_generation_still_valid(gen, err);
+    return begin_clone(f, gen, clone_recipe, o, false, done, arg, ret_vm, err);
+}
+
+int vf_factory_trial(struct vf_factory *f, struct vf_generation *gen, vf_instance_cb done,
+                     void *arg, struct vf_error *err)
+{
+    return begin_clone(f, gen, clone_recipe, NULL, true, done, arg, NULL, err);
+}
+
+int vf_factory_standby(struct vf_factory *f, struct vf_generation *gen,
+                       const struct vf_vm_options *o, vf_instance_cb done, void *arg,
+                       struct vf_instance **ret_vm, struct vf_error *err)
+{
+    struct vf_instance *vm;
+    int r = begin_clone(f, gen, standby_recipe, o, false, done, arg, &vm, err);
     if (r < 0)
         return r;
-    return vf_instance_begin(f, VF_SOURCE_CLONE, clone_recipe, &gen->manifest.spec, gen, o, NULL,
-                             done, arg, ret_vm, err);
+    vm->standby = true;
+    if (ret_vm)
+        *ret_vm = vm;
+    return 0;
 }
 
 int vf_factory_cold(struct vf_factory *f, const struct vf_spec *spec, const struct vf_vm_options *o,
                     vf_instance_cb done, void *arg, struct vf_instance **ret_vm,
                     struct vf_error *err)
 {
+    const struct vf_plan plan = {
+        .source = VF_SOURCE_COLD, .steps = cold_recipe, .spec = spec, .options = o};
     int r = vf_factory_need_vmm(f, spec, err);
-    if (r < 0)
-        return r;
-    return vf_instance_begin(f, VF_SOURCE_COLD, cold_recipe, spec, NULL, o, NULL, done, arg, ret_vm,
-                             err);
+    return r < 0 ? r : vf_instance_begin(f, &plan, done, arg, ret_vm, err);
 }
 
 /* ---- loading */

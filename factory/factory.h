@@ -34,7 +34,8 @@ struct vf_factory_config {
     int64_t create_timeout_ms; /* for the VMM to come up; 0: the driver's default */
     int trial_clones;          /* proved before a build is ready; < 0: none, 0: 2 */
     /* Told before each step of a VM, but not of a build's: its directory exists by then, its process may not yet. For
-     * a journal; a failure ends the VM. May be NULL. */
+     * a journal; a failure ends the VM. Before the first step of park, wake and bring a failure is returned instead,
+     * and the VM stays as it was. May be NULL. */
     int (*on_step)(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err);
     void *on_step_arg;
 };

@@ -1,8 +1,8 @@
 /* The engine: runs an instance's steps, and takes an instance apart (factory/instance.h has the picture).
  *
  * Teardown, from any state: close the agent, stop and free the VM, remove its directory in a worker,
- * tell whoever waits, free. If the recipe had not ended, the caller's done comes last of all, with the
- * first error; only then nothing of the VM is left.
+ * tell whoever waits, free; of a VM that is let go of, process and directory stay. If the recipe had not
+ * ended, the caller's done comes last of all, with the first error; only then nothing of the VM is left.
  */
 #include "factory/instance.h"
 
@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "base/hash.h"
 
@@ -116,6 +117,8 @@ void vf_instance_step_done(void *arg, const struct vf_error *err)
         return;
     }
     note_stage(vm);
+    if (vm->step->failpoint && !vm->of_build)
+        vf_failpoint(vm->step->failpoint);
     vm->step++;
     if (vm->step->run) {
         run_step(vm);
@@ -127,6 +130,13 @@ void vf_instance_step_done(void *arg, const struct vf_error *err)
     done(vm->arg, vm, NULL);
 }
 
+/* For the owner's journal; builds have none. */
+static int tell_step(struct vf_instance *vm, struct vf_error *err)
+{
+    struct vf_factory *f = vm->factory;
+    return f->on_step && !vm->of_build ? f->on_step(f->on_step_arg, vm, vm->step->stage, err) : 0;
+}
+
 static void run_step(struct vf_instance *vm)
 {
     struct vf_error e = {0};
@@ -135,7 +145,11 @@ static void run_step(struct vf_instance *vm)
         if (vm->state != VF_INSTANCE_MAKING)
             return; /* whoever was told has cancelled it */
     }
-    int r = vm->step->run(vm, &e);
+    int r = tell_step(vm, &e);
+    if (vm->state != VF_INSTANCE_MAKING)
+        return;
+    if (r == 0)
+        r = vm->step->run(vm, &e);
     if (r < 0)
         fail(vm, &e);
     else if (r == VF_STEP_DONE)
@@ -218,35 +232,11 @@ static int check_options(const struct vf_vm_options *o, const struct vf_spec *sp
     return 0;
 }
 
-int vf_instance_begin(struct vf_factory *f, enum vf_source source, const struct vf_step *steps,
-                      const struct vf_spec *spec, struct vf_generation *gen,
-                      const struct vf_vm_options *o, struct vf_build_job *job, vf_instance_cb done,
-                      void *arg, struct vf_instance **ret_vm, struct vf_error *err)
+static void take_options(struct vf_instance *vm, const struct vf_vm_options *o)
 {
-    static const struct vf_vm_options no_options;
-    if (f->closing)
-        return vf_fail(err, VF_CANCELLED, "the factory is closing");
-    if (!o)
-        o = &no_options;
-    int r = check_options(o, spec, err);
-    if (r < 0)
-        return r;
-    struct vf_instance *vm = calloc(1, sizeof(*vm));
-    if (!vm)
-        return vf_fail(err, VF_NO_MEMORY, "VM");
-    r = vf_spec_copy(spec, &vm->spec, err);
-    if (r < 0) {
-        free(vm);
-        return r;
-    }
     uint8_t bits[6];
-    char hex[VF_INSTANCE_ID_LEN + 1];
     vf_random(bits, sizeof(bits));
-    vf_hex(bits, sizeof(bits), hex);
-    snprintf(vm->id, sizeof(vm->id), "%s", hex);
-    vm->factory = f;
-    vm->source = source;
-    vm->steps = vm->step = steps;
+    vf_hex(bits, sizeof(bits), vm->id);
     vm->options = *o;
     if (o->hostname)
         snprintf(vm->hostname, sizeof(vm->hostname), "%s", o->hostname);
@@ -261,13 +251,43 @@ int vf_instance_begin(struct vf_factory *f, enum vf_source source, const struct 
         memcpy(vm->mac, bits, 6);
         vm->mac[0] = (uint8_t)((vm->mac[0] & 0xfc) | 0x02); /* locally administered, unicast */
     }
+}
+
+int vf_instance_begin(struct vf_factory *f, const struct vf_plan *plan, vf_instance_cb done,
+                      void *arg, struct vf_instance **ret_vm, struct vf_error *err)
+{
+    static const struct vf_vm_options no_options;
+    const struct vf_vm_options *o = plan->options ? plan->options : &no_options;
+    if (f->closing)
+        return vf_fail(err, VF_CANCELLED, "the factory is closing");
+    int r = check_options(o, plan->spec, err);
+    if (r < 0)
+        return r;
+    struct vf_instance *vm = calloc(1, sizeof(*vm));
+    if (!vm)
+        return vf_fail(err, VF_NO_MEMORY, "VM");
+    vm->factory = f;
+    vm->source = plan->source;
+    vm->steps = vm->step = plan->steps;
     vm->dirfd = vm->memory_fd = -1;
-    vm->job = job;
-    vm->plant = job != NULL;
+    vm->job = plan->job;
+    vm->plant = plan->job != NULL;
+    vm->of_build = plan->of_build;
     vm->done = done;
     vm->arg = arg;
-    vm->gen = gen ? vf_generation_ref(gen) : NULL;
-    r = begin(vm, err);
+    take_options(vm, o);
+    if (plan->gen) {
+        const struct vf_manifest *m = &plan->gen->manifest;
+        vm->gen = vf_generation_ref(plan->gen);
+        vm->due_generation = plan->gen->number;
+        snprintf(vm->due_nonce, sizeof(vm->due_nonce), "%s", m->nonce);
+        snprintf(vm->due_boot_id, sizeof(vm->due_boot_id), "%s", m->boot_id);
+    }
+    r = vf_spec_copy(plan->spec, &vm->spec, err);
+    if (r == 0 && plan->adopt)
+        r = vf_instance_take_adopted(vm, plan->adopt, err);
+    if (r == 0)
+        r = begin(vm, err);
     if (r < 0) {
         vf_generation_unref(vm->gen);
         vf_spec_free(&vm->spec);
@@ -307,10 +327,15 @@ static int remove_dir(struct vf_work *w, struct vf_error *err)
     vf_generation_unref(vm->gen);
     vm->gen = NULL;
     vf_close_fd(&vm->memory_fd);
-    if (vm->dirfd < 0)
-        return 0;
     vf_close_fd(&vm->dirfd);
-    return vf_remove_tree(vm->factory->run_dirfd, vm->id, err);
+    if (!vm->has_dir || vm->detaching)
+        return 0;
+    vm->has_dir = false;
+    if (!vm->of_build)
+        vf_failpoint("factory.teardown.stopped");
+    /* One that could not be adopted may live. */
+    int r = vm->adopted ? vf_end_recorded(vm->factory->run_dirfd, vm->id, err) : 0;
+    return r < 0 ? r : vf_remove_tree(vm->factory->run_dirfd, vm->id, err);
 }
 
 static void forget(struct vf_instance *vm)
@@ -373,7 +398,8 @@ static void teardown(struct vf_instance *vm)
             vm->vm = NULL;
         } else {
             vm->teardown_begun = true;
-            int r = vf_vm_stop(vm->vm, 0, on_vm_stopped, vm, &e);
+            int r = vm->detaching ? vf_vm_detach(vm->vm, on_vm_stopped, vm, &e)
+                                  : vf_vm_stop(vm->vm, 0, on_vm_stopped, vm, &e);
             assert(r == 0);
             (void)r;
             return;
@@ -403,14 +429,20 @@ void vf_instance_destroy(struct vf_instance *vm, void (*done)(void *arg), void *
     fail(vm, &e);
 }
 
-/* ---- parking: recipes of a VM that is ready already */
+void vf_instance_detach(struct vf_instance *vm, void (*done)(void *arg), void *arg)
+{
+    struct vf_vmm_caps caps = {0};
+    if (vm->vm)
+        vf_vmm_find(vf_spec_vmm_names[vm->spec.vmm])->capabilities(NULL, &caps);
+    if (vm->state == VF_INSTANCE_READY && caps.adopt && !vm->factory->die_with_parent)
+        vm->detaching = true;
+    vf_instance_destroy(vm, done, arg);
+}
 
-static const struct vf_step park_recipe[] = {{"pause", vf_step_pause, false}, {NULL, NULL, false}};
-static const struct vf_step wake_recipe[] = {
-    {"resume", vf_step_resume, false}, {"renew", vf_step_renew, false}, {NULL, NULL, false}};
+/* ---- a ready VM's other recipes */
 
-static int run_again(struct vf_instance *vm, const struct vf_step *steps, vf_instance_cb done,
-                     void *arg, struct vf_error *err)
+int vf_instance_run_again(struct vf_instance *vm, const struct vf_step *steps, vf_instance_cb done,
+                          void *arg, struct vf_error *err)
 {
     if (vm->state != VF_INSTANCE_READY)
         return vf_fail(err, VF_CONFLICT, "the VM is %s",
@@ -419,23 +451,17 @@ static int run_again(struct vf_instance *vm, const struct vf_step *steps, vf_ins
     vm->steps = vm->step = steps;
     vm->n_stages = 0;
     vm->step_began_us = vf_now_us();
-    int r = steps->run(vm, err);
+    int r = tell_step(vm, err);
+    if (vm->state != VF_INSTANCE_READY)
+        return vf_fail(err, VF_CANCELLED, "cancelled");
+    if (r == 0)
+        r = steps->run(vm, err);
     if (r < 0)
         return r;
     vm->state = VF_INSTANCE_MAKING;
     vm->done = done;
     vm->arg = arg;
     return 0;
-}
-
-int vf_instance_park(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err)
-{
-    return run_again(vm, park_recipe, done, arg, err);
-}
-
-int vf_instance_wake(struct vf_instance *vm, vf_instance_cb done, void *arg, struct vf_error *err)
-{
-    return run_again(vm, wake_recipe, done, arg, err);
 }
 
 /* ---- what owners ask */

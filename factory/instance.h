@@ -6,6 +6,8 @@
  *     begin ---+        |                                               v
  *              +--------+-- failed, cancelled, died ------------> DESTROYING -> freed
  *
+ * A ready VM can be asked for more (ready.c): it then runs another recipe, and is READY again at its end.
+ *
  * A step starts something and returns; its end is vf_instance_step_done. What a step has acquired
  * lies in the instance, and teardown releases whatever is there, so a step has nothing to undo.
  */
@@ -23,7 +25,12 @@ struct vf_step {
     const char *stage; /* its name in stages, errors and progress */
     int (*run)(struct vf_instance *vm, struct vf_error *err);
     bool boots; /* under `accel: auto`, a failure of KVM here is tried once more with TCG */
+    const char *failpoint; /* at its end, but not in builds; NULL: none */
 };
+#define VF_LAST_STEP            \
+    {                           \
+        NULL, NULL, false, NULL \
+    }
 
 enum vf_instance_state { VF_INSTANCE_MAKING, VF_INSTANCE_READY, VF_INSTANCE_DESTROYING };
 
@@ -39,8 +46,11 @@ struct vf_factory {
     bool kvm_failed; /* seen under `auto`: TCG from then on */
     int64_t answer_timeout_ms, create_timeout_ms;
     int trial_clones;
+    int (*on_step)(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err);
+    void *on_step_arg;
     struct vf_instance *instances;
     struct vf_build_job *builds;
+    struct vf_discard *discards;
     int loads;
     struct vf_samples *samples;
     void (*closed)(void *arg);
@@ -55,6 +65,10 @@ struct vf_instance {
     char id[16];
     enum vf_source source;
     enum vf_instance_state state;
+    bool of_build;  /* the template's own VM, or a trial clone: its end is that of the process */
+    bool adopted;   /* an earlier process made it */
+    bool standby;   /* waits to be restored */
+    bool detaching; /* its process and directory stay */
 
     const struct vf_step *steps, *step; /* step->run NULL: the end */
     int64_t step_began_us;
@@ -71,7 +85,10 @@ struct vf_instance {
     bool plant; /* a build plants its nonce with the renewal */
 
     char *dir;
-    int dirfd;                 /* -1: none yet */
+    int dirfd;       /* until the VMM is up; -1 */
+    bool has_dir;    /* there is one, and it is ours */
+    pid_t found_pid; /* of an adopted VM */
+    uint64_t found_start_ticks;
     char *disk, *disk_backing; /* paths: the root disk and the template's frozen overlay, if any */
     char *cmdline;             /* of a boot */
     int memory_fd;             /* own memory of a cold boot or build; -1 */
@@ -80,6 +97,9 @@ struct vf_instance {
     struct vf_vm *vm;
     struct vf_agent agent;
     bool agent_open;
+    /* What the guest must return: its template's, or what it was adopted with. */
+    char due_nonce[65], due_boot_id[33]; /* empty: no nonce; any boot id */
+    int64_t due_generation;
     int waiting;  /* answers still to come */
     bool proving; /* the step under way ends with the last of them */
     int clock_rounds;
@@ -100,12 +120,23 @@ struct vf_instance {
     struct vf_build_job *job; /* of a build */
 };
 
-/* Makes an instance and begins its recipe; the first step must be work in another thread. spec is copied,
- * gen referenced. */
-int vf_instance_begin(struct vf_factory *f, enum vf_source source, const struct vf_step *steps,
-                      const struct vf_spec *spec, struct vf_generation *gen,
-                      const struct vf_vm_options *o, struct vf_build_job *job, vf_instance_cb done,
+/* What is to be made. */
+struct vf_plan {
+    enum vf_source source;
+    const struct vf_step *steps;         /* the first must be work in another thread */
+    const struct vf_spec *spec;          /* copied */
+    struct vf_generation *gen;           /* referenced; or NULL */
+    const struct vf_vm_options *options; /* copied; or NULL */
+    struct vf_build_job *job;            /* of the template's own VM */
+    bool of_build;
+    const struct vf_adopt *adopt; /* copied; or NULL */
+};
+/* Makes an instance and begins its recipe. */
+int vf_instance_begin(struct vf_factory *f, const struct vf_plan *plan, vf_instance_cb done,
                       void *arg, struct vf_instance **ret_vm, struct vf_error *err);
+/* Runs another recipe on a ready VM. */
+int vf_instance_run_again(struct vf_instance *vm, const struct vf_step *steps, vf_instance_cb done,
+                          void *arg, struct vf_error *err);
 /* The running step has ended; a vf_done_cb for whatever it waited for. */
 void vf_instance_step_done(void *arg, const struct vf_error *err);
 /* What part_running stood for has ended: the step is done, or teardown goes on. */
@@ -119,12 +150,17 @@ int vf_instance_work(struct vf_instance *vm, int (*run)(struct vf_work *w, struc
 /* Refuses what needs a QEMU when there is none. */
 int vf_factory_need_vmm(const struct vf_factory *f, const struct vf_spec *spec,
                         struct vf_error *err);
+/* A trial clone of a build: as vf_factory_clone, but nobody's. */
+int vf_factory_trial(struct vf_factory *f, struct vf_generation *gen, vf_instance_cb done,
+                     void *arg, struct vf_error *err);
 /* Frees factory if it is closing and nothing is left. */
 void vf_factory_check_closed(struct vf_factory *f);
 
 /* --- steps.c: what recipes are made of */
 int vf_step_prepare(struct vf_instance *vm, struct vf_error *err); /* directory, memory, overlay */
 int vf_step_create(struct vf_instance *vm, struct vf_error *err);  /* VMM up, channel connected */
+/* Of a VMM that is up: its channel is connected, and the step done. A vf_done_cb. */
+void vf_step_connect_agent(void *arg, const struct vf_error *err);
 int vf_step_start(struct vf_instance *vm, struct vf_error *err);
 int vf_step_restore(struct vf_instance *vm, struct vf_error *err);
 int vf_step_resume(struct vf_instance *vm, struct vf_error *err);
@@ -132,7 +168,9 @@ int vf_step_pause(struct vf_instance *vm, struct vf_error *err);
 /* --- prove.c: the guest answers, is who it must be, and takes what is fresh */
 int vf_step_hello(struct vf_instance *vm, struct vf_error *err);
 int vf_step_renew(struct vf_instance *vm, struct vf_error *err);
-/* Both, for a clone: asked as it is resumed, waited for by prove. */
+/* The same, but it need not answer, and its answer changes nothing. */
+int vf_step_hello_again(struct vf_instance *vm, struct vf_error *err);
+/* Both, for a clone: asked as it is resumed (if it is paused), waited for by prove. */
 int vf_step_resume_clone(struct vf_instance *vm, struct vf_error *err);
 int vf_step_prove(struct vf_instance *vm, struct vf_error *err);
 
@@ -141,6 +179,13 @@ struct vf_samples *vf_samples_new(void);
 void vf_samples_free(struct vf_samples *s);
 /* Notes the 16 bytes; false if they are there already. Remembers the last 4096. */
 bool vf_samples_add(struct vf_samples *s, const uint8_t sample[16]);
+
+/* --- adopt.c */
+/* Ends whatever process the record in a VM's directory names. Blocking. */
+int vf_end_recorded(int run_dirfd, const char *id, struct vf_error *err);
+/* Takes what the plan's adopt says. */
+int vf_instance_take_adopted(struct vf_instance *vm, const struct vf_adopt *a,
+                             struct vf_error *err);
 
 /* --- build.c */
 /* Of the build's directory, for save and overlay. */

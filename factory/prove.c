@@ -19,7 +19,8 @@
 
 static int64_t answer_timeout_ms(const struct vf_instance *vm)
 {
-    return vm->gen ? vm->factory->answer_timeout_ms : vm->spec.agent.ready_timeout_ms;
+    return vm->gen || vm->adopted ? vm->factory->answer_timeout_ms
+                                  : vm->spec.agent.ready_timeout_ms;
 }
 
 static const char *hex_of(const uint8_t *p, size_t len, char *buf)
@@ -52,7 +53,7 @@ static int check_nonce(struct vf_instance *vm, const uint8_t *nonce, size_t len,
                        struct vf_error *err)
 {
     char hex[65];
-    if (!vm->gen) {
+    if (!vm->due_nonce[0]) {
         if (nonce)
             return vf_fail(
                 err, VF_PROOF_FAILED,
@@ -63,14 +64,14 @@ static int check_nonce(struct vf_instance *vm, const uint8_t *nonce, size_t len,
     if (!nonce || len != 32)
         return vf_fail(err, VF_PROOF_FAILED,
                        "the guest returned no nonce: it was booted, not restored");
-    if (strcmp(hex_of(nonce, 32, hex), vm->gen->manifest.nonce) != 0)
+    if (strcmp(hex_of(nonce, 32, hex), vm->due_nonce) != 0)
         return vf_fail(err, VF_PROOF_FAILED,
                        "the guest returned another nonce than its template's: it was not restored "
                        "from generation %lld",
-                       (long long)vm->gen->number);
+                       (long long)vm->due_generation);
     snprintf(vm->proof.nonce, sizeof(vm->proof.nonce), "%s", hex);
     vm->proof.nonce_matched = true;
-    vm->proof.generation = vm->gen->number;
+    vm->proof.generation = vm->due_generation;
     return 0;
 }
 
@@ -92,8 +93,9 @@ static int check_hello(struct vf_instance *vm, const struct vf_wire_frame *f, st
     if (r < 0)
         return r;
     vf_hex(id, 16, vm->proof.boot_id);
-    if (vm->gen && strcmp(vm->proof.boot_id, vm->gen->manifest.boot_id) != 0)
-        return vf_fail(err, VF_PROOF_FAILED, "the guest's boot id is not its template's");
+    if (vm->due_boot_id[0] && strcmp(vm->proof.boot_id, vm->due_boot_id) != 0)
+        return vf_fail(err, VF_PROOF_FAILED, "the guest's boot id is not %s",
+                       vm->adopted ? "what it was" : "its template's");
     return 0;
 }
 
@@ -116,6 +118,22 @@ int vf_step_hello(struct vf_instance *vm, struct vf_error *err)
     vm->waiting = 1;
     vm->proving = true;
     return vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello, vm, err);
+}
+
+static void on_hello_again(void *arg, const struct vf_wire_frame *f, const struct vf_error *err)
+{
+    struct vf_instance *vm = arg;
+    (void)f;
+    (void)err; /* that it is silent is no reason to take it from whoever has it */
+    if (vm->state == VF_INSTANCE_MAKING)
+        vf_instance_step_done(vm, NULL);
+}
+
+int vf_step_hello_again(struct vf_instance *vm, struct vf_error *err)
+{
+    if (vf_vm_info_of(vm->vm)->state == VF_VM_PAUSED)
+        return VF_STEP_DONE;
+    return vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello_again, vm, err);
 }
 
 /* ---- renew */
@@ -259,7 +277,9 @@ int vf_step_resume_clone(struct vf_instance *vm, struct vf_error *err)
     vm->waiting = 2;
     vm->proving = false;
     int r = vf_agent_hello(&vm->agent, answer_timeout_ms(vm), on_hello, vm, err);
-    return r < 0 ? r : vf_step_resume(vm, err);
+    if (r < 0)
+        return r;
+    return vf_vm_info_of(vm->vm)->state == VF_VM_PAUSED ? vf_step_resume(vm, err) : VF_STEP_DONE;
 }
 
 int vf_step_prove(struct vf_instance *vm, struct vf_error *err)

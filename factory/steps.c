@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/failpoint.h"
 #include "base/fd.h"
 #include "factory/cmdline.h"
 #include "factory/instance.h"
@@ -24,12 +25,12 @@ static int make_dir(struct vf_instance *vm, struct vf_error *err)
     struct vf_factory *f = vm->factory;
     if (mkdirat(f->run_dirfd, vm->id, 0700) < 0)
         return vf_fail_errno(err, errno, "%s/%s", f->run_dir, vm->id);
+    if (!vm->of_build)
+        vf_failpoint("factory.prepare.after-mkdir");
+    vm->has_dir = true;
     vm->dirfd = openat(f->run_dirfd, vm->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (vm->dirfd < 0) {
-        vf_fail_errno(err, errno, "%s/%s", f->run_dir, vm->id);
-        unlinkat(f->run_dirfd, vm->id, AT_REMOVEDIR);
-        return vf_code_errno(VF_IO);
-    }
+    if (vm->dirfd < 0)
+        return vf_fail_errno(err, errno, "%s/%s", f->run_dir, vm->id);
     if (asprintf(&vm->dir, "%s/%s", f->run_dir, vm->id) < 0) {
         vm->dir = NULL;
         return vf_fail(err, VF_NO_MEMORY, "VM");
@@ -91,7 +92,7 @@ int vf_step_prepare(struct vf_instance *vm, struct vf_error *err)
 
 /* ---- create */
 
-static void on_created(void *arg, const struct vf_error *err)
+void vf_step_connect_agent(void *arg, const struct vf_error *err)
 {
     struct vf_instance *vm = arg;
     struct vf_error e;
@@ -104,6 +105,7 @@ static void on_created(void *arg, const struct vf_error *err)
         vm->agent_open = vm->agent.open_handles > 0;
         if (r < 0)
             err = &e;
+        vf_close_fd(&vm->dirfd); /* a descriptor less for each VM there is */
     }
     vf_instance_step_done(vm, err);
 }
@@ -136,7 +138,7 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
         .console = !vm->gen && s->agent.channel != VF_CHANNEL_SERIAL,
         .balloon = s->balloon,
         /* A half-built template is of no use to anyone. */
-        .die_with_parent = vm->factory->die_with_parent || vm->job,
+        .die_with_parent = vm->factory->die_with_parent || vm->of_build,
         .create_timeout_ms = vm->factory->create_timeout_ms,
     };
     if (s->boot.has_root) {
@@ -158,7 +160,7 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
         memcpy(c.nics[0].mac, vm->mac, 6);
         c.n_nics = 1;
     }
-    return vf_vm_create(vm->vm, &c, on_created, vm, err);
+    return vf_vm_create(vm->vm, &c, vf_step_connect_agent, vm, err);
 }
 
 int vf_step_start(struct vf_instance *vm, struct vf_error *err)

@@ -20,6 +20,7 @@ enum vf_vm_op {
     VF_VM_OP_RESUME,
     VF_VM_OP_BALLOON,
     VF_VM_OP_QUERY,
+    VF_VM_OP_ADOPT,
     VF_VM_OP_COUNT
 };
 

@@ -1,8 +1,9 @@
-/* Launching and watching a process.
+/* Launching and watching a process, and its end.
  *
  * Happy path: block signals; clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD) on a small stack of its own
  * (a fork would copy the page tables of the whole daemon); the child sets itself up by system calls
- * alone and execs; the parent goes on, reads the start time and, later, is woken through the pidfd.
+ * alone, writes into its record who it is, and execs; the parent goes on, reads the start time and, later, is
+ * woken through the pidfd.
  * On the way: a failing call in the child stores its errno in memory both share and _exits; the
  * parent reaps it and returns the error.
  */
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,6 +23,8 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/fd.h"
 
 #define STACK_SIZE (64 * 1024)
@@ -41,12 +45,33 @@ static int child_fail(struct child *c, const char *what)
     return 127;
 }
 
+/* Copies a line or two of the kernel's to the record. */
+static bool copy_to_record(int record, const char *path)
+{
+    char text[1024];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+    close(fd);
+    for (ssize_t done = 0; n > 0 && done < n;) {
+        ssize_t m = write(record, text + done, (size_t)(n - done));
+        if (m <= 0)
+            return false;
+        done += m;
+    }
+    return n > 0;
+}
+
 /* Runs in the parent's memory: system calls only, nothing of libc that has state. */
 static int child_main(void *arg)
 {
     struct child *c = arg;
     const struct vf_launch *l = c->l;
     int high[VF_LAUNCH_MAX_FDS + 2];
+
+    /* Not left to the parent, which may be killed at any moment: nothing runs that nobody can find. */
+    if (l->record >= 0 && (!copy_to_record(l->record, "/proc/self/stat") ||
+                           !copy_to_record(l->record, "/proc/sys/kernel/random/boot_id")))
+        return child_fail(c, "record");
 
     if (l->die_with_parent) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
@@ -97,22 +122,9 @@ static uint64_t read_start_ticks(pid_t pid)
     char path[64], text[1024];
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     VF_CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    if (n <= 0)
-        return 0;
-    text[n] = 0;
-    /* The command's name may hold spaces and parentheses: fields are counted from the last ')'. */
-    const char *p = strrchr(text, ')');
-    if (!p)
-        return 0;
-    unsigned long long ticks = 0;
-    for (int field = 2; field < 22 && p; field++)
-        p = strchr(p + 1, ' ');
-    if (!p || sscanf(p + 1, "%llu", &ticks) != 1)
-        return 0;
-    return ticks;
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    text[n > 0 ? n : 0] = 0;
+    return vf_process_start_ticks(text);
 }
 
 int vf_process_launch(const struct vf_launch *l, struct vf_process *ret, struct vf_error *err)
@@ -137,6 +149,8 @@ int vf_process_launch(const struct vf_launch *l, struct vf_process *ret, struct 
     pid_t pid = clone(child_main, stack + STACK_SIZE,
                       CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &c, &pidfd);
     int clone_errno = errno;
+    if (l->record >= 0)
+        vf_failpoint("launch.after-clone");
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     munmap(stack, STACK_SIZE);
 
@@ -170,14 +184,15 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     (void)events;
     if (status < 0 || p->exited)
         return;
-    if (waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOHANG) < 0) {
-        if (errno == EINTR)
-            return;
-    } else if (si.si_pid == 0)
+    int r = waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOHANG);
+    if (r < 0 && errno == EINTR)
+        return;
+    if (r == 0 && si.si_pid == 0)
         return;
     p->exited = true;
     uv_poll_stop(poll);
-    struct vf_exit how = {.signaled = si.si_code != CLD_EXITED, .code = si.si_status};
+    struct vf_exit how = {
+        .signaled = si.si_code != CLD_EXITED, .unknown = r < 0, .code = si.si_status};
     p->on_exit(p, &how);
 }
 
@@ -203,6 +218,26 @@ void vf_process_kill(struct vf_process *p, int sig)
         pidfd_send_signal(p->pidfd, sig, NULL, 0);
 }
 
+int vf_process_end(struct vf_process *p, int timeout_ms, struct vf_error *err)
+{
+    struct pollfd poll_fd = {.fd = p->pidfd, .events = POLLIN};
+    int64_t deadline_us = vf_deadline_after_ms(timeout_ms);
+    vf_process_kill(p, SIGKILL);
+    for (;;) {
+        int n = poll(&poll_fd, 1, vf_deadline_left_ms(deadline_us));
+        if (n > 0)
+            break;
+        if (n < 0 && errno != EINTR)
+            return vf_fail_errno(err, errno, "process %d", (int)p->pid);
+        if (n == 0)
+            return vf_fail(err, VF_TIMEOUT, "process %d was killed, but has not ended within %d ms",
+                           (int)p->pid, timeout_ms);
+    }
+    waitid(P_PIDFD, (id_t)p->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG); /* ECHILD: not ours */
+    p->exited = true;
+    return 0;
+}
+
 static void on_poll_closed(uv_handle_t *h)
 {
     struct vf_process *p = h->data;
@@ -224,7 +259,9 @@ bool vf_process_close(struct vf_process *p, uv_close_cb on_closed)
 
 void vf_exit_text(const struct vf_exit *how, char *ret, size_t size)
 {
-    if (how->signaled)
+    if (how->unknown)
+        snprintf(ret, size, "ended");
+    else if (how->signaled)
         snprintf(ret, size, "was killed by signal %d (%s)", how->code, strsignal(how->code));
     else
         snprintf(ret, size, "exited with status %d", how->code);

@@ -1,5 +1,5 @@
 /* The launcher: the only code that forks. Starts a VMM in a session of its own and watches it by
- * pidfd.
+ * pidfd. A process that an earlier process of ours started is found again by its record.
  *
  * The child gets exactly the descriptors it is given, as 3, 4, …; stdin is /dev/null, stdout and
  * stderr go to `output`. No core dumps (they would hold guest memory). Signals are at their
@@ -16,6 +16,7 @@
 
 #define VF_LAUNCH_MAX_FDS 24
 #define VF_LAUNCH_FIRST_FD 3
+#define VF_PROCESS_NAME "process" /* the record of a VM's process, in the directory of the VM */
 
 struct vf_launch {
     const char *binary; /* absolute path */
@@ -24,11 +25,13 @@ struct vf_launch {
     int n_fds;
     int output;           /* for stdout and stderr */
     bool die_with_parent; /* SIGKILL when the calling thread ends */
+    int record;           /* the child writes there who it is, before it runs the binary; -1: not */
 };
 
 struct vf_exit {
     bool signaled;
-    int code; /* exit status, or the signal's number */
+    bool unknown; /* it was not our child: its parent alone is told how it ended */
+    int code;     /* exit status, or the signal's number */
 };
 
 struct vf_process;
@@ -58,7 +61,22 @@ void vf_process_kill(struct vf_process *p, int sig);
  * freed (with the handle whose data is p), never before this returns. Returns false, and calls
  * nothing, if there was no handle to close. */
 bool vf_process_close(struct vf_process *p, uv_close_cb on_closed);
-/* "exited with status 1", "killed by signal 9 (Killed)". */
+/* Kills it if it lives and waits for its end, and reaps it if it is a child of ours. Blocks, timeout_ms at most. */
+int vf_process_end(struct vf_process *p, int timeout_ms, struct vf_error *err);
+/* "exited with status 1", "was killed by signal 9 (Killed)", "ended". */
 void vf_exit_text(const struct vf_exit *how, char *ret, size_t size);
+
+/* --- processes that an earlier process of ours started (process_find.c) */
+/* An empty record in dirfd, locked until whoever was launched with it runs its binary, or never will. */
+int vf_process_record(int dirfd, const char *name, int *ret_fd, struct vf_error *err);
+/* Who wrote itself into the record. VF_NOT_FOUND: there is none, or none that can be alive: it never got as far as
+ * to run its binary, or the host has booted since. Waits, at most a few seconds, for a process between the two:
+ * for worker threads. */
+int vf_process_read(int dirfd, const char *name, pid_t *ret_pid, uint64_t *ret_start_ticks,
+                    struct vf_error *err);
+/* VF_NOT_FOUND: it has ended, whoever has its number now. */
+int vf_process_open(pid_t pid, uint64_t start_ticks, struct vf_process *ret, struct vf_error *err);
+/* Field 22 of the text of /proc/PID/stat; 0 if that is none. */
+uint64_t vf_process_start_ticks(const char *stat_text);
 
 #endif

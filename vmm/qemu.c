@@ -1,23 +1,23 @@
 /* The QEMU driver: life cycle of one QEMU process.
  *
- * create: bind the sockets in the VM's directory and connect to QMP (a listening socket takes a
+ * create: record the process to be, bind the sockets in the VM's directory and connect to QMP (a listening socket takes a
  * connection before anyone accepts, so nothing is polled for), launch QEMU with the listeners inherited,
  * wait for its greeting, negotiate, done. start and resume: `cont`. pause: `stop`. save and restore:
  * qemu_migrate.c. stop: `quit` if graceful, else SIGKILL; then every handle is closed and the front is
- * told that the VM is gone.
+ * told that the VM is gone. qemu_adopt.c: a QEMU that an earlier process has launched.
  *
  * On the way: the process ends (its exit and last words make the error), QMP breaks (the VM is of no
  * more use, though it may live: the operation fails, the caller stops it).
  */
 #include "vmm/qemu.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/fd.h"
@@ -25,6 +25,7 @@
 #define MIN_MAJOR 7
 #define MIN_MINOR 2
 #define CLOSED_GRACE_MS 1000
+#define END_MS 10000
 
 static void capabilities(const char *version, struct vf_vmm_caps *ret)
 {
@@ -40,6 +41,7 @@ static void capabilities(const char *version, struct vf_vmm_caps *ret)
         .channel_serial = true,
         .kvm = true,
         .tcg = true,
+        .adopt = true,
     };
 }
 
@@ -97,17 +99,19 @@ static void close_tail(struct vf_qemu *q, struct vf_qemu_tail *t)
         vf_close_fd(&t->fd);
 }
 
-static const char *const socket_names[] = {"qmp.sock", "agent.sock", "console.sock"};
-enum { QMP_SOCKET, AGENT_SOCKET, CONSOLE_SOCKET, SOCKET_COUNT };
+const char *const vf_qemu_file_names[] = {"qmp.sock", "agent.sock", "console.sock",
+                                          VF_PROCESS_NAME};
+static_assert(sizeof(vf_qemu_file_names) / sizeof(*vf_qemu_file_names) == VF_QEMU_FILE_COUNT,
+              "a name per file");
 
 static void close_handles(struct vf_qemu *q)
 {
     if (q->close_begun)
         return;
     q->close_begun = true;
-    for (int i = 0; i < SOCKET_COUNT; i++)
-        if (q->sockets & 1u << i)
-            unlinkat(q->dirfd, socket_names[i], 0);
+    for (int i = 0; i < VF_QEMU_FILE_COUNT; i++)
+        if (q->files & 1u << i)
+            unlinkat(q->dirfd, vf_qemu_file_names[i], 0);
     vf_close_fd(&q->dirfd);
     q->closing = 1; /* this function's own share */
     q->closing += vf_process_close(&q->process, on_process_closed);
@@ -187,14 +191,20 @@ static void stop(struct vf_vm *vm, bool graceful)
         return;
     }
     if (!q->process.polling) { /* create failed between launch and watch */
-        vf_process_kill(&q->process, SIGKILL);
-        waitid(P_PIDFD, (id_t)q->process.pidfd, &(siginfo_t){0}, WEXITED);
+        vf_process_end(&q->process, END_MS, NULL);
         close_handles(q);
         return;
     }
     if (graceful && vf_qmp_execute(&q->qmp, "quit", NULL, -1, NULL, NULL, NULL) == 0)
         return; /* the front's grace timer comes back with graceful = false */
     vf_process_kill(&q->process, SIGKILL);
+}
+
+static void detach(struct vf_vm *vm)
+{
+    struct vf_qemu *q = (struct vf_qemu *)vm;
+    q->files = 0;
+    close_handles(q);
 }
 
 /* ---- QMP */
@@ -242,7 +252,9 @@ static void on_greeting(void *arg, const char *version)
         return;
     }
     int r = vf_qmp_execute(&q->qmp, "qmp_capabilities", NULL, -1, on_capabilities, q, &e);
-    if (r == 0)
+    if (r == 0 && q->adopted)
+        r = vf_qemu_ask_adopted(q, &e);
+    else if (r == 0)
         r = vf_qmp_execute(&q->qmp, "migrate-set-capabilities",
                            "{\"capabilities\":[{\"capability\":\"events\",\"state\":true},"
                            "{\"capability\":\"x-ignore-shared\",\"state\":true}]}",
@@ -320,7 +332,7 @@ static const struct vf_qmp_callbacks qmp_callbacks = {on_greeting, on_event, on_
 /* Everything that needs undoing by hand until the handles own it. */
 struct pieces {
     int qmp_listen, agent_listen, console_listen;
-    int qmp, console, output_read, output_write;
+    int qmp, console, output_read, output_write, record;
 };
 
 static void close_pieces(struct pieces *p)
@@ -332,13 +344,14 @@ static void close_pieces(struct pieces *p)
     vf_close_fd(&p->console);
     vf_close_fd(&p->output_read);
     vf_close_fd(&p->output_write);
+    vf_close_fd(&p->record);
 }
 
 static int make_socket(struct vf_qemu *q, int i, int *ret_fd, struct vf_error *err)
 {
-    int r = vf_unix_listen(q->dirfd, socket_names[i], 4, ret_fd, err);
+    int r = vf_unix_listen(q->dirfd, vf_qemu_file_names[i], 4, ret_fd, err);
     if (r == 0)
-        q->sockets |= 1u << i;
+        q->files |= 1u << i;
     return r;
 }
 
@@ -348,18 +361,22 @@ static int make_pieces(struct vf_qemu *q, const struct vf_vm_config *c, struct p
     q->dirfd = fcntl(c->dirfd, F_DUPFD_CLOEXEC, 0);
     if (q->dirfd < 0)
         return vf_fail_errno(err, errno, "the VM's directory");
-    int r = make_socket(q, QMP_SOCKET, &p->qmp_listen, err);
+    int r = make_socket(q, VF_QEMU_QMP_SOCKET, &p->qmp_listen, err);
+    if (r == 0)
+        r = vf_unix_connect(q->dirfd, vf_qemu_file_names[VF_QEMU_QMP_SOCKET], &p->qmp, err);
+    if (r == 0)
+        r = vf_process_record(q->dirfd, VF_PROCESS_NAME, &p->record, err);
     if (r < 0)
         return r;
-    if ((r = vf_unix_connect(q->dirfd, socket_names[QMP_SOCKET], &p->qmp, err)) < 0)
-        return r;
+    q->files |= 1u << VF_QEMU_RECORD;
     if (c->channel != VF_CHANNEL_NONE &&
-        (r = make_socket(q, AGENT_SOCKET, &p->agent_listen, err)) < 0)
+        (r = make_socket(q, VF_QEMU_AGENT_SOCKET, &p->agent_listen, err)) < 0)
         return r;
     if (c->console) {
-        if ((r = make_socket(q, CONSOLE_SOCKET, &p->console_listen, err)) < 0)
+        if ((r = make_socket(q, VF_QEMU_CONSOLE_SOCKET, &p->console_listen, err)) < 0)
             return r;
-        if ((r = vf_unix_connect(q->dirfd, socket_names[CONSOLE_SOCKET], &p->console, err)) < 0)
+        if ((r = vf_unix_connect(q->dirfd, vf_qemu_file_names[VF_QEMU_CONSOLE_SOCKET], &p->console,
+                                 err)) < 0)
             return r;
     }
     int fds[2];
@@ -385,6 +402,7 @@ static int launch(struct vf_qemu *q, const struct vf_vm_config *c, struct pieces
         .n_fds = args.n_fds,
         .output = p->output_write,
         .die_with_parent = c->die_with_parent,
+        .record = p->record,
     };
     q->launched_us = vf_now_us();
     r = vf_process_launch(&l, &q->process, err);
@@ -397,22 +415,23 @@ static int launch(struct vf_qemu *q, const struct vf_vm_config *c, struct pieces
     return 0;
 }
 
-static int open_handles(struct vf_qemu *q, struct pieces *p, struct vf_error *err)
+int vf_qemu_open_handles(struct vf_qemu *q, int qmp, int output, int console, struct vf_error *err)
 {
+    q->output.fd = output;
+    q->console.fd = console;
     int r = vf_process_watch(&q->process, q->vm.loop, on_exit_process, q, err);
-    if (r < 0)
+    if (r < 0 || (r = open_tail(q, &q->output, err)) < 0 ||
+        (r = open_tail(q, &q->console, err)) < 0) {
+        vf_close_fd(&qmp);
         return r;
-    q->output.fd = vf_steal_fd(&p->output_read);
-    q->console.fd = vf_steal_fd(&p->console);
-    if ((r = open_tail(q, &q->output, err)) < 0 || (r = open_tail(q, &q->console, err)) < 0)
-        return r;
-    return vf_qmp_open(&q->qmp, q->vm.loop, vf_steal_fd(&p->qmp), &qmp_callbacks, q, err);
+    }
+    return vf_qmp_open(&q->qmp, q->vm.loop, qmp, &qmp_callbacks, q, err);
 }
 
 static int create(struct vf_vm *vm, const struct vf_vm_config *c, struct vf_error *err)
 {
     struct vf_qemu *q = (struct vf_qemu *)vm;
-    struct pieces p = {-1, -1, -1, -1, -1, -1, -1};
+    struct pieces p = {-1, -1, -1, -1, -1, -1, -1, -1};
     if (!c->binary || c->binary[0] != '/')
         return vf_fail(err, VF_INVALID_ARGUMENT, "binary: an absolute path is needed");
     q->balloon = c->balloon;
@@ -420,7 +439,8 @@ static int create(struct vf_vm *vm, const struct vf_vm_config *c, struct vf_erro
     if (r == 0)
         r = launch(q, c, &p, err);
     if (r == 0)
-        r = open_handles(q, &p, err);
+        r = vf_qemu_open_handles(q, vf_steal_fd(&p.qmp), vf_steal_fd(&p.output_read),
+                                 vf_steal_fd(&p.console), err);
     close_pieces(&p);
     return r;
 }
@@ -502,6 +522,7 @@ const struct vf_vmm_ops vf_qemu_ops = {
     .capabilities = capabilities,
     .alloc = alloc,
     .create = create,
+    .adopt = vf_qemu_adopt,
     .start = run,
     .pause = pause_vm,
     .save = vf_qemu_save,
@@ -510,5 +531,6 @@ const struct vf_vmm_ops vf_qemu_ops = {
     .balloon = balloon,
     .info = info,
     .stop = stop,
+    .detach = detach,
     .free = free_vm,
 };

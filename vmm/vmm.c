@@ -25,6 +25,7 @@ static const struct {
     int64_t timeout_ms;
 } op_table[VF_VM_OP_COUNT] = {
     [VF_VM_OP_CREATE] = {"create", 1u << VF_VM_NEW, VF_VM_CREATED, 10000},
+    [VF_VM_OP_ADOPT] = {"adopt", 1u << VF_VM_NEW, VF_VM_NEW, 10000},
     [VF_VM_OP_START] = {"start", 1u << VF_VM_CREATED, VF_VM_RUNNING, 5000},
     [VF_VM_OP_PAUSE] = {"pause", 1u << VF_VM_RUNNING, VF_VM_PAUSED, 5000},
     [VF_VM_OP_SAVE] = {"save", 1u << VF_VM_PAUSED, VF_VM_NEW, 60000},
@@ -255,6 +256,18 @@ static int check_config(const struct vf_vm_config *c, const struct vf_vmm_caps *
     return 0;
 }
 
+static int open_timer(struct vf_vm *vm, const char *what, struct vf_error *err)
+{
+    if (vm->timer_open)
+        return 0;
+    int r = uv_timer_init(vm->loop, &vm->timer);
+    if (r < 0)
+        return vf_fail_errno(err, r, "%s: timer", what);
+    vm->timer.data = vm;
+    vm->timer_open = true;
+    return 0;
+}
+
 int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb done, void *arg,
                  struct vf_error *err)
 {
@@ -263,15 +276,10 @@ int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb do
     int r = check_state(vm, VF_VM_OP_CREATE, err);
     if (r == 0)
         r = check_config(cfg, &caps, vm->ops->name, err);
+    if (r == 0)
+        r = open_timer(vm, "create", err);
     if (r < 0)
         return r;
-    if (!vm->timer_open) {
-        r = uv_timer_init(vm->loop, &vm->timer);
-        if (r < 0)
-            return vf_fail_errno(err, r, "create: timer");
-        vm->timer.data = vm;
-        vm->timer_open = true;
-    }
     r = submit(vm, VF_VM_OP_CREATE, cfg->create_timeout_ms, done, arg, err);
     if (r < 0)
         return r;
@@ -281,6 +289,31 @@ int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb do
     vm->info.memory_size = cfg->memory_size;
     vm->info.state = VF_VM_CREATING;
     r = vm->ops->create(vm, cfg, err);
+    if (r < 0) {
+        vm->info.state = VF_VM_DEAD;
+        return refused(vm, r, err);
+    }
+    return 0;
+}
+
+int vf_vm_adopt(struct vf_vm *vm, const struct vf_vm_adopt *a, int64_t timeout_ms, vf_done_cb done,
+                void *arg, struct vf_error *err)
+{
+    if (!vm->ops->adopt)
+        return vf_fail(err, VF_UNSUPPORTED, "adopt: VMs of %s end with their process",
+                       vm->ops->name);
+    int r = check_state(vm, VF_VM_OP_ADOPT, err);
+    if (r == 0)
+        r = open_timer(vm, "adopt", err);
+    if (r == 0)
+        r = submit(vm, VF_VM_OP_ADOPT, timeout_ms, done, arg, err);
+    if (r < 0)
+        return r;
+    snprintf(vm->id, sizeof(vm->id), "%s", a->id);
+    vm->info.accel = a->accel;
+    vm->info.memory_size = a->memory_size;
+    vm->info.state = VF_VM_CREATING;
+    r = vm->ops->adopt(vm, a, err);
     if (r < 0) {
         vm->info.state = VF_VM_DEAD;
         return refused(vm, r, err);
@@ -364,22 +397,37 @@ const struct vf_vm_info *vf_vm_info_of(const struct vf_vm *vm)
 
 /* ---- the end */
 
-int vf_vm_stop(struct vf_vm *vm, int64_t grace_ms, vf_done_cb done, void *arg, struct vf_error *err)
+static int begin_end(struct vf_vm *vm, vf_done_cb done, void *arg, struct vf_error *err)
 {
     if (vm->stopping)
         return vf_fail(err, VF_CONFLICT, "stop: under way already");
-    if (!vm->timer_open) {
-        int r = uv_timer_init(vm->loop, &vm->timer);
-        if (r < 0)
-            return vf_fail_errno(err, r, "stop: timer");
-        vm->timer.data = vm;
-        vm->timer_open = true;
-    }
+    int r = open_timer(vm, "stop", err);
+    if (r < 0)
+        return r;
     vm->stopping = true;
     vm->stop_done = done;
     vm->stop_arg = arg;
     vm->info.state = VF_VM_STOPPING;
     vf_vm_cancel(vm);
+    return 0;
+}
+
+int vf_vm_detach(struct vf_vm *vm, vf_done_cb done, void *arg, struct vf_error *err)
+{
+    if (!vm->ops->detach)
+        return vf_fail(err, VF_UNSUPPORTED, "detach: VMs of %s end with their process",
+                       vm->ops->name);
+    int r = begin_end(vm, done, arg, err);
+    if (r == 0)
+        vm->ops->detach(vm);
+    return r;
+}
+
+int vf_vm_stop(struct vf_vm *vm, int64_t grace_ms, vf_done_cb done, void *arg, struct vf_error *err)
+{
+    int r = begin_end(vm, done, arg, err);
+    if (r < 0)
+        return r;
     bool graceful = grace_ms > 0;
     if (graceful)
         vf_timer_at(&vm->timer, vf_deadline_after_ms(grace_ms), on_deadline);

@@ -2,7 +2,9 @@
  *
  *     create -> start ------------------> running <-> paused -> save
  *     create (incoming) -> restore -> paused -> resume -> running
+ *     adopt -> running or paused
  *     any state -> stop -> gone
+ *     running or paused -> detach -> gone, but its process goes on
  *
  * The primitives know nothing of templates: memory is a descriptor with a size, shared or private,
  * and the caller decides. All are asynchronous on the caller's loop, with a deadline each, one at
@@ -73,8 +75,19 @@ struct vf_vm_config {
     int64_t create_timeout_ms;
 };
 
+/* A VM that an earlier process has created. All of it is copied; dirfd is duplicated. */
+struct vf_vm_adopt {
+    const char *id;
+    int dirfd;            /* the VM's own directory, with the sockets that create made */
+    pid_t pid;            /* by number and start time: vmm/process.h */
+    uint64_t start_ticks; /* of the host's clock */
+    enum vf_accel accel;  /* as it was created */
+    uint64_t memory_size;
+    bool balloon;
+};
+
 enum vf_vm_state {
-    VF_VM_NEW, /* create was never called */
+    VF_VM_NEW, /* neither create nor adopt was called */
     VF_VM_CREATING,
     VF_VM_CREATED, /* the VMM is up and answers; no guest has run */
     VF_VM_RUNNING,
@@ -119,6 +132,7 @@ struct vf_vmm_caps {
     bool park_paused; /* a restored VM may wait paused and be resumed later */
     bool channel_virtio_serial, channel_serial;
     bool kvm, tcg;
+    bool adopt; /* its VMs outlive the process that created them, and another can adopt them */
 };
 
 struct vf_vm; /* opaque to callers; drivers embed it, see vmm/driver.h */
@@ -129,6 +143,8 @@ struct vf_vmm_ops {
     void (*capabilities)(const char *version, struct vf_vmm_caps *ret_caps);
     int (*alloc)(uv_loop_t *loop, struct vf_vm **ret_vm, struct vf_error *err);
     int (*create)(struct vf_vm *vm, const struct vf_vm_config *cfg, struct vf_error *err);
+    /* NULL where the capability says that there is none. Sets info.state before it is done. */
+    int (*adopt)(struct vf_vm *vm, const struct vf_vm_adopt *a, struct vf_error *err);
     int (*start)(struct vf_vm *vm, struct vf_error *err);
     int (*pause)(struct vf_vm *vm, struct vf_error *err);
     int (*save)(struct vf_vm *vm, int dirfd, struct vf_error *err);
@@ -138,6 +154,8 @@ struct vf_vmm_ops {
     int (*info)(struct vf_vm *vm, struct vf_error *err);
     /* Begins the end: graceful asks the VMM to quit first, else it is killed. */
     void (*stop)(struct vf_vm *vm, bool graceful);
+    /* Closes its handles, and leaves process and sockets alone; NULL as adopt. */
+    void (*detach)(struct vf_vm *vm);
     void (*free)(struct vf_vm *vm);
 };
 
@@ -151,6 +169,10 @@ int vf_vm_new(uv_loop_t *loop, const struct vf_vmm_ops *ops, vf_vm_event_cb on_e
 /* Starts the VMM; done when it answers. cfg->create_timeout_ms is the deadline. */
 int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb done, void *arg,
                  struct vf_error *err);
+/* Connects to a VMM that runs already; done when it has told its state: running or paused, else it is a
+ * failure. VF_NOT_FOUND: the process has ended; VF_UNSUPPORTED: see vf_vmm_caps. */
+int vf_vm_adopt(struct vf_vm *vm, const struct vf_vm_adopt *a, int64_t timeout_ms, vf_done_cb done,
+                void *arg, struct vf_error *err);
 int vf_vm_start(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg,
                 struct vf_error *err);
 int vf_vm_pause(struct vf_vm *vm, int64_t timeout_ms, vf_done_cb done, void *arg,
@@ -176,6 +198,8 @@ const struct vf_vm_info *vf_vm_info_of(const struct vf_vm *vm);
  * is refused with VF_CONFLICT. No event comes once it was called. The sockets it made are removed. */
 int vf_vm_stop(struct vf_vm *vm, int64_t grace_ms, vf_done_cb done, void *arg,
                struct vf_error *err);
+/* Lets go of the VM: as stop, but its process and its sockets stay for whoever adopts it. */
+int vf_vm_detach(struct vf_vm *vm, vf_done_cb done, void *arg, struct vf_error *err);
 /* Withdraws the operation under way: it ends with VF_CANCELLED. No-op if there is none. */
 void vf_vm_cancel(struct vf_vm *vm);
 /* Frees a VM that is NEW or GONE (asserted); after create was called, even if it failed, stop comes
