@@ -35,7 +35,7 @@ ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -Wall -Wextra -Ws
     -fstack-protector-strong $(WERROR) $(CFLAGS) $(SANFLAGS) $(PKG_CFLAGS)
 # Expanded only in recipes: before `make deps` there may be no pkg-config.
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
-PKG_LIBS = $(shell pkg-config --libs $(PKGS)) -pthread
+PKG_LIBS = $(shell pkg-config --libs $(PKGS)) -pthread -lm
 
 LIB_SRC := $(wildcard $(addsuffix /*.c,$(LIB_DIRS)))
 LIB := $(B)/libvmfactory.a

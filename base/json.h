@@ -84,6 +84,8 @@ void vf_jw_string(struct vf_json_writer *w, const char *key, const char *value /
 void vf_jw_int(struct vf_json_writer *w, const char *key, int64_t value);
 void vf_jw_double(struct vf_json_writer *w, const char *key, double value, int decimals);
 void vf_jw_bool(struct vf_json_writer *w, const char *key, bool value);
+/* json: a whole JSON value, as it is. */
+void vf_jw_raw(struct vf_json_writer *w, const char *key, const char *json);
 char *vf_jw_finish(struct vf_json_writer *w);
 
 /* Parsed JSON for peers whose messages we only pick from (QMP). Opaque cJSON underneath; every

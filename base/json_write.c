@@ -151,6 +151,12 @@ void vf_jw_bool(struct vf_json_writer *w, const char *key, bool value)
     add(w, value ? "true" : "false", value ? 4 : 5);
 }
 
+void vf_jw_raw(struct vf_json_writer *w, const char *key, const char *json)
+{
+    lead(w, key);
+    add(w, json, strlen(json));
+}
+
 char *vf_jw_finish(struct vf_json_writer *w)
 {
     char *text = NULL;
