@@ -97,15 +97,14 @@ void vf_api_templates_create(struct vf_http_req *req, void *arg)
     }
     l = calloc(1, sizeof(*l));
     if (l == NULL) {
-        vf_spec_free(&spec);
-        vf_fail(&err, VF_NO_MEMORY, "template");
-        vf_http_reply_error(req, &err, 0);
-        return;
+        r = vf_fail(&err, VF_NO_MEMORY, "template");
+    } else {
+        *l = (struct later){.api = a, .req = req};
+        strncpy(l->name, spec.name, VF_SPEC_NAME_MAX);
+        r = vf_pools_add(a->pools, &spec, on_added, l, &err);
     }
-    l->api = a;
-    l->req = req;
-    strncpy(l->name, spec.name, VF_SPEC_NAME_MAX);
-    if (vf_pools_add(a->pools, &spec, on_added, l, &err) < 0) {
+    vf_spec_free(&spec); /* still ours only if it was refused */
+    if (r < 0) {
         free(l);
         vf_http_reply_error(req, &err, 0);
         return;

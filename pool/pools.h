@@ -44,7 +44,8 @@ void vf_pools_settings_changed(struct vf_pools *p);
 
 /* --- templates. done comes later; err names the field. */
 /* Adds or replaces: the same spec again changes nothing; another one under the name is built anew at the next
- * warm or build, until then the old generation's clones are not used. *spec is taken over. Files are checked in a worker. */
+ * warm or build, until then the old generation's clones are not used. *spec is taken over, and zeroed, unless it is
+ * refused. Files are checked in a worker. */
 int vf_pools_add(struct vf_pools *p, struct vf_spec *spec, vf_done_cb done, void *arg,
                  struct vf_error *err);
 /* Destroys what is parked, removes generations, spec and pool; VF_CONFLICT while VMs of it are leased. */
