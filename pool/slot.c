@@ -218,6 +218,7 @@ static void on_gone(void *arg)
 {
     struct vf_slot *s = arg;
     s->vm = NULL;
+    s->destroying = false;
     if (s->state == VF_SLOT_RELEASING)
         vf_slot_forget(s);
 }
