@@ -131,7 +131,7 @@ enum vf_http_req_state {
 struct vf_http_req {
     struct vf_http_conn *conn;
     enum vf_http_req_state state;
-    bool head, http11, bad_uri, too_large, headers_done;
+    bool head, http11, headers_done;
     bool answered;  /* an answer was given, if only in response */
     bool deferred;  /* vf_http_defer was called */
     bool suspended; /* in libmicrohttpd: deferred, or a stream without data */

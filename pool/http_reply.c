@@ -21,6 +21,8 @@ static const int statuses[VF_CODE_COUNT] = {
     [VF_NO_SPACE] = 507,
 };
 
+static char nothing[] = "";
+
 static struct MHD_Response *no_memory_response(void)
 {
     static char text[] = "{\"error\":{\"code\":\"no_memory\",\"message\":\"no memory for the "
@@ -73,8 +75,6 @@ void vf_http_reply_json(struct vf_http_req *req, int status, char *json)
 
 void vf_http_reply_empty(struct vf_http_req *req, int status)
 {
-    static char nothing[] = "";
-
     give(req, status, MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT));
 }
 
@@ -140,7 +140,11 @@ void vf_http_reply_stream(struct vf_http_req *req, int status, const char *conte
     if (req->answered || req->state == VF_HTTP_GONE)
         return;
     req->stream = *s; /* from here on `closed` is called at the request's end */
-    r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, req, NULL);
+    if (req->head)    /* libmicrohttpd would send an empty chunk after the headers */
+        r = MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
+    else
+        r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, req,
+                                              NULL);
     if (r != NULL)
         MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     give(req, status, r);

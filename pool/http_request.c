@@ -81,10 +81,8 @@ void *vf_http_on_request_line(void *cls, const char *uri, struct MHD_Connection 
         return NULL;
     req->conn = c;
     c->req = req;
-    if (vf_http_uri_parse(&req->uri, uri != NULL ? uri : "", &err) < 0) {
-        req->bad_uri = true;
+    if (vf_http_uri_parse(&req->uri, uri != NULL ? uri : "", &err) < 0)
         vf_http_reply_error(req, &err, 0);
-    }
     return req;
 }
 
@@ -162,6 +160,7 @@ static bool begin(struct vf_http_req *req, const char *method, const char *versi
 
     req->headers_done = true;
     req->began_us = vf_now_us();
+    req->head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
     req->http11 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
     if (!req->conn->caller_known)
         learn_caller(req->conn);

@@ -208,7 +208,7 @@ void http_ask(int fd, struct http_answer *a, const char *method, const char *pat
     } else {
         http_send(fd, "\r\n");
     }
-    cr_assert(http_read(fd, a, strcmp(method, "HEAD") == 0), "%s %s: no whole answer: %s", method,
+    cr_assert(http_read(fd, a, strcmp(method, "HEAD") == 0), "%s %s: no whole answer: <%s>", method,
               path, a->head);
 }
 
