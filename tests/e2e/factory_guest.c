@@ -66,7 +66,7 @@ static bool is_hex(const char *s, size_t len)
     return strlen(s) == len && strspn(s, "0123456789abcdef") == len;
 }
 
-static void check_stages(const struct vf_instance *vm, const char *due)
+void fac_check_stages(const struct vf_instance *vm, const char *due)
 {
     char text[256] = "";
     int n;
@@ -96,7 +96,7 @@ static void check_identity(struct fac *f, struct vf_instance *vm, const struct v
         cr_assert_str_eq(p->mac, "", "%s has no NIC, but a MAC", id);
 }
 
-void fac_check_proof(struct fac *f, struct vf_instance *vm, const struct vf_generation *gen)
+void fac_check_proved(struct fac *f, struct vf_instance *vm, const struct vf_generation *gen)
 {
     const struct vf_proof *p = vf_instance_proof(vm);
     const char *id = vf_instance_id(vm);
@@ -114,14 +114,18 @@ void fac_check_proof(struct fac *f, struct vf_instance *vm, const struct vf_gene
         cr_assert_str_eq(p->nonce, gen->manifest.nonce);
         cr_assert_str_eq(p->boot_id, gen->manifest.boot_id);
         cr_assert_str_neq(p->sample, gen->manifest.sample);
-        check_stages(vm, "prepare vmm restore resume prove");
     } else {
         cr_assert_eq(vf_instance_source(vm), VF_SOURCE_COLD);
         cr_assert_eq(p->generation, 0);
         cr_assert_str_eq(p->nonce, "");
-        check_stages(vm, "prepare vmm start boot renew");
     }
     check_identity(f, vm, p);
+}
+
+void fac_check_proof(struct fac *f, struct vf_instance *vm, const struct vf_generation *gen)
+{
+    fac_check_proved(f, vm, gen);
+    fac_check_stages(vm, gen ? "prepare vmm restore resume prove" : "prepare vmm start boot renew");
 }
 
 /* ---- several */

@@ -68,7 +68,11 @@ struct vf_error fac_cold_fails(struct fac *f, const struct vf_spec *spec, enum v
                                const char *words);
 void fac_expect(const struct vf_error *err, enum vf_code code, const char *words);
 
+/* The names of its stages, with spaces between. */
+void fac_check_stages(const struct vf_instance *vm, const char *due);
 /* All proofs are there and right. gen NULL: a cold boot. */
+void fac_check_proved(struct fac *f, struct vf_instance *vm, const struct vf_generation *gen);
+/* And its stages are those of a VM that has just been made. */
 void fac_check_proof(struct fac *f, struct vf_instance *vm, const struct vf_generation *gen);
 /* No two of them are alike: sample, getrandom() by command, machine-id, hostname, MAC. */
 void fac_check_differ(struct fac *f, struct vf_instance *const *vms, int n);

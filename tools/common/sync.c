@@ -86,11 +86,13 @@ int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_e
             .run_dir = run,
             .store = s->store,
             .qemu = o->qemu,
-            .die_with_parent = true,
+            .die_with_parent = !o->outlive,
             .auto_accel = o->auto_accel,
             .answer_timeout_ms = o->answer_timeout_ms,
             .create_timeout_ms = o->create_timeout_ms,
             .trial_clones = o->trial_clones,
+            .on_step = o->on_step,
+            .on_step_arg = o->on_step_arg,
         };
         r = vf_factory_open(&s->loop, &c, &s->factory, err);
     }

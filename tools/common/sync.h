@@ -15,6 +15,9 @@ struct vf_sync_options {
     int64_t answer_timeout_ms; /* 0: default */
     int64_t create_timeout_ms;
     int trial_clones;
+    bool outlive; /* VMs that are let go of, or whose process is killed, go on */
+    int (*on_step)(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err);
+    void *on_step_arg; /* as in vf_factory_config */
     bool keep_signals; /* leave SIGINT and SIGTERM to the program */
 };
 
