@@ -19,13 +19,38 @@
 #include <unistd.h>
 #include "base/fd.h"
 
-#define MEMORY_PER_CONNECTION (16 * 1024) /* headers of a request; half of it reads */
-#define MAX_RUNS 16                       /* of libmicrohttpd in a row, then others have a turn */
-#define MAX_ACCEPTS 16                    /* likewise */
+/* For a request's headers, parsed: four times what they may have, so that most that have more get
+ * our answer and not libmicrohttpd's, which is HTML. The pages are touched only when used. */
+#define MEMORY_PER_CONNECTION (4 * VF_HTTP_MAX_HEADERS)
+#define MAX_RUNS 16    /* of libmicrohttpd in a row, then others have a turn */
+#define MAX_ACCEPTS 16 /* likewise */
 #define NO_FDS_PAUSE_MS 100
 
 static void finish_close(struct vf_http *h);
 static void close_connections(struct vf_http *h);
+
+/* ---- whether to accept */
+
+static void on_listen(uv_poll_t *p, int status, int events);
+
+static void set_accepting(struct vf_http *h, bool on)
+{
+    if (h->listen_fd < 0 || on == h->accepting)
+        return;
+    h->accepting = on;
+    if (on)
+        uv_poll_start(&h->listen_poll, UV_READABLE, on_listen);
+    else
+        uv_poll_stop(&h->listen_poll);
+}
+
+/* Accepts if there is room, and if it does not pause for want of descriptors. */
+static void accept_if_room(struct vf_http *h)
+{
+    bool room = h->n_conns + h->n_lingering < h->o.max_connections;
+
+    set_accepting(h, room && !uv_is_active((const uv_handle_t *)&h->accept_timer));
+}
 
 /* ---- time limits */
 
@@ -59,6 +84,7 @@ static void on_limit(uv_timer_t *t)
             shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd is told of it like of a hang-up */
         }
         vf_http_lingering_expire(h, now - limit);
+        accept_if_room(h);
     }
     limit_arm(h);
 }
@@ -113,6 +139,7 @@ static void run(struct vf_http *h)
         /* Not 0: the time of the slow lane, which never comes. */
         more = h->kicked || (MHD_get_timeout(h->mhd, &left) == MHD_YES && left == 0);
     }
+    accept_if_room(h); /* who lingered may be gone */
     if (more)
         vf_http_kick(h);
     else
@@ -142,29 +169,9 @@ static void on_readable(uv_poll_t *p, int status, int events)
 
 /* ---- accepting */
 
-static void on_listen(uv_poll_t *p, int status, int events);
-
-static void set_accepting(struct vf_http *h, bool on)
-{
-    if (h->listen_fd < 0 || on == h->accepting)
-        return;
-    h->accepting = on;
-    if (on)
-        uv_poll_start(&h->listen_poll, UV_READABLE, on_listen);
-    else
-        uv_poll_stop(&h->listen_poll);
-}
-
-static bool full(const struct vf_http *h)
-{
-    return h->n_conns + h->n_lingering >= h->o.max_connections;
-}
-
 static void on_accept_again(uv_timer_t *t)
 {
-    struct vf_http *h = (struct vf_http *)t->data;
-
-    set_accepting(h, !full(h));
+    accept_if_room((struct vf_http *)t->data);
 }
 
 static void on_listen(uv_poll_t *p, int status, int events)
@@ -181,8 +188,8 @@ static void on_listen(uv_poll_t *p, int status, int events)
         if (fd < 0 && errno == EAGAIN)
             break;
         if (fd < 0) { /* out of descriptors or memory: they wait in the backlog meanwhile */
-            set_accepting(h, false);
             uv_timer_start(&h->accept_timer, on_accept_again, NO_FDS_PAUSE_MS, 0);
+            accept_if_room(h);
             break;
         }
         /* Closes fd if it fails. */
@@ -210,8 +217,8 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
         if (c->next != NULL)
             c->next->prev = c;
         h->conns = c;
-        if (++h->n_conns + h->n_lingering >= h->o.max_connections)
-            set_accepting(h, false);
+        h->n_conns++;
+        accept_if_room(h);
         vf_http_limit_start(c);
         return;
     }
@@ -227,8 +234,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
         c->next->prev = c->prev;
     h->n_conns--;
     free(c);
-    if (!full(h) && !uv_is_active((const uv_handle_t *)&h->accept_timer))
-        set_accepting(h, true);
+    accept_if_room(h);
 }
 
 /* ---- opening and closing */

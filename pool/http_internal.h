@@ -12,6 +12,7 @@
 #include <microhttpd.h>
 #include "pool/http.h"
 
+#define VF_HTTP_MAX_HEADERS 8192 /* bytes, with the request line */
 #define VF_HTTP_MAX_SEGMENTS 16
 #define VF_HTTP_MAX_QUERY 16
 #define VF_HTTP_MAX_PARAMS 4
@@ -89,8 +90,8 @@ void vf_http_answer_kept(struct vf_http_answer_watch *w);
 void vf_http_answer_lost(struct vf_http_answer_watch *w);
 /* Whether the peer has not read all that was written. */
 bool vf_http_unread(int fd);
-/* Ends those that linger since before_ms or longer; returns the time of the oldest left, or 0. */
-uint64_t vf_http_lingering_expire(struct vf_http *h, uint64_t before_ms);
+/* Ends those that linger since before_ms or longer. */
+void vf_http_lingering_expire(struct vf_http *h, uint64_t before_ms);
 void vf_http_lingering_end(struct vf_http *h);
 
 /* ---- http.c */

@@ -119,7 +119,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
     ssize_t n;
 
     (void)pos;
-    if (req->stream_dead)
+    if (req->stream_dead || req->conn->h->closing)
         return MHD_CONTENT_READER_END_WITH_ERROR;
     do {
         req->stream_more = false;

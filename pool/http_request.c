@@ -142,6 +142,14 @@ static void route(struct vf_http_req *req, const char *method)
     }
 }
 
+static void refuse_headers(struct vf_http_req *req)
+{
+    struct vf_error err;
+
+    vf_fail(&err, VF_INVALID_ARGUMENT, "the headers are longer than %d bytes", VF_HTTP_MAX_HEADERS);
+    vf_http_refuse(req, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, &err, NULL, 0);
+}
+
 static void refuse_size(struct vf_http_req *req)
 {
     struct vf_error err;
@@ -156,6 +164,8 @@ static bool begin(struct vf_http_req *req, const char *method, const char *versi
 {
     const char *length = header(req, MHD_HTTP_HEADER_CONTENT_LENGTH);
     const char *coding = header(req, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(req->conn->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     struct vf_error err;
 
     req->headers_done = true;
@@ -169,6 +179,8 @@ static bool begin(struct vf_http_req *req, const char *method, const char *versi
         vf_http_reply_error(req, &err, 0);
         return false;
     }
+    if (!req->answered && info != NULL && info->header_size > VF_HTTP_MAX_HEADERS)
+        refuse_headers(req);
     if (!req->answered)
         route(req, method);
     if (!req->answered && coding == NULL && length != NULL &&

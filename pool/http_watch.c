@@ -6,7 +6,8 @@
  * rest. Only the second, POLLHUP, means that it is gone; after the first it still waits for its answer.
  *
  * A unix socket that is closed with data unread in it leaves ECONNRESET to its peer, once: whoever reads from the socket
- * or its SO_ERROR takes it. Hence the look before each run of libmicrohttpd.
+ * or its SO_ERROR takes it. Hence the look before each run of libmicrohttpd. (Between the look and its recv lies a
+ * microsecond; an answer thrown away just then counts as kept, and its lease's end is left to its time to live.)
  *
  *     answer written -> the next request                        -> kept
  *                    -> the peer closes   ECONNRESET            -> lost
@@ -170,7 +171,7 @@ void vf_http_watch_closed(struct vf_http_conn *c)
         vf_http_answer_kept(&c->watch); /* as far as we can know */
 }
 
-uint64_t vf_http_lingering_expire(struct vf_http *h, uint64_t before_ms)
+void vf_http_lingering_expire(struct vf_http *h, uint64_t before_ms)
 {
     struct vf_http_lingering *l;
 
@@ -178,7 +179,6 @@ uint64_t vf_http_lingering_expire(struct vf_http *h, uint64_t before_ms)
         vf_http_answer_lost(&l->watch);
         lingering_free(l);
     }
-    return l != NULL ? l->since_ms : 0;
 }
 
 void vf_http_lingering_end(struct vf_http *h)

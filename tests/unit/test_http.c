@@ -312,20 +312,35 @@ Test(http, nonsense_is_refused)
     cr_expect_eq(a.status, 200);
 }
 
+/* Sends a header of n bytes. */
+static int send_long_header(size_t n)
+{
+    int fd = http_connect(&f);
+    char *text = (char *)malloc(n + 1);
+
+    cr_assert_not_null(text);
+    memset(text, 'h', n);
+    memcpy(text, "X: ", 3);
+    text[n] = '\0';
+    http_send(fd, "GET /v1/hello HTTP/1.1\r\n");
+    http_send(fd, text);
+    http_send(fd, "\r\n\r\n");
+    free(text);
+    return fd;
+}
+
 Test(http, long_headers_are_refused)
 {
-    VF_CLEANUP_FD int fd = http_connect(&f);
-    char text[5000];
+    VF_CLEANUP_FD int fits = send_long_header(8000), longer = send_long_header(9000);
+    VF_CLEANUP_FD int much_longer = send_long_header(60000);
 
-    memset(text, 'h', sizeof(text));
-    memcpy(text, "X: ", 3);
-    memcpy(text + sizeof(text) - 3, "\r\n", 3);
-    http_send(fd, "GET /v1/hello HTTP/1.1\r\n");
-    for (int i = 0; i < 4; i++)
-        http_send(fd, text);
-    cr_expect(http_read(fd, &a, false));
+    cr_expect(http_read(fits, &a, false));
+    cr_expect_eq(a.status, 200);
+    cr_expect(http_read(longer, &a, false));
+    expect_error(431, "invalid_argument", "longer than 8192 bytes");
+    cr_expect(http_read(much_longer, &a, false));
     cr_expect_eq(a.status, 431);
-    http_expect_closed(fd);
+    http_expect_closed(much_longer);
 }
 
 Test(http, errors_of_handlers)

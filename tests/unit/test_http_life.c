@@ -724,6 +724,32 @@ Test(http_small, more_than_fit_wait_outside)
     cr_expect_eq(a.status, 200);
 }
 
+Test(http_small, unread_answers_hold_their_places)
+{
+    int fds[3];
+    VF_CLEANUP_FD int fourth = -1;
+
+    for (int i = 0; i < 3; i++)
+        fds[i] = ask_watched(" HTTP/1.0");
+    for (int i = 0; i < 3; i++)
+        wait_readable(fds[i]);
+    fourth = http_connect(&f);
+    http_send(fourth, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
+    cr_expect_not(readable(fourth));
+    close(fds[1]);
+    http_wait(&s.decided);
+    cr_expect(http_read(fourth, &a, false));
+    cr_expect_eq(a.status, 200);
+    cr_expect_eq(s.lost, 1);
+    cr_expect(http_read(fds[0], &a, false));
+    cr_expect(http_read(fds[2], &a, false));
+    http_wait(&s.decided);
+    http_wait(&s.decided);
+    cr_expect_eq(s.kept, 2);
+    close(fds[0]);
+    close(fds[2]);
+}
+
 Test(http_small, many_come_and_go)
 {
     for (int i = 0; i < 100; i++) {
@@ -790,6 +816,29 @@ Test(http_life, close_with_everything_open)
         http_expect_closed(fds[i]);
         close(fds[i]);
     }
+}
+
+static void read_for_ever(void *arg)
+{
+    char buf[65536];
+
+    while (recv(*(int *)arg, buf, sizeof(buf), 0) > 0)
+        continue;
+}
+
+Test(http_life, close_ends_a_stream_that_is_being_read)
+{
+    VF_CLEANUP_FD int fd = http_connect(&f);
+    uv_thread_t reader;
+
+    atomic_store(&s.allowed, -1);
+    http_send(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    http_wait(&s.deferred);
+    cr_assert_eq(uv_thread_create(&reader, read_for_ever, &fd), 0);
+    settle();
+    http_close(&f);
+    uv_thread_join(&reader);
+    cr_expect_eq(s.closed, 1);
 }
 
 static void answer_and_close(void *arg)
