@@ -105,11 +105,11 @@ static void on_timer(uv_timer_t *t)
         a->pending[i].id = 0;
         a->hello_len = a->greeted ? a->hello_len : 0;
         vf_fail(&e, VF_TIMEOUT, "agent: the guest did not answer within its deadline");
-        if (a->reader.garbage)
+        if (a->garbage)
             vf_hint(&e, "it sent %llu bytes that are no valid frame",
-                    (unsigned long long)a->reader.garbage);
-        else if (a->reader.len)
-            vf_hint(&e, "it sent %zu bytes of an answer it did not finish", a->reader.len);
+                    (unsigned long long)a->garbage);
+        else if (a->reader)
+            vf_hint(&e, "it sent %zu bytes of an answer it did not finish", a->reader->len);
         a->pending[i].done(a->pending[i].arg, NULL, &e);
     }
     if (!a->closing && !a->is_broken)
@@ -134,7 +134,7 @@ static void on_reply(struct vf_agent *a, int slot, const struct vf_wire_frame *f
     a->stray = 0;
     if (!a->greeted) {
         a->greeted = true;
-        a->garbage_seen = a->reader.garbage;
+        a->garbage_seen = a->garbage;
         a->hello_len = 0;
     }
     arm_timer(a);
@@ -177,6 +177,35 @@ static void on_frame(struct vf_agent *a, const struct vf_wire_frame *f)
         protocol_error(a, "the guest floods the channel with frames nobody asked for");
 }
 
+static void take_input(struct vf_agent *a, const uint8_t *p, size_t left)
+{
+    if (!a->reader) {
+        a->reader = malloc(sizeof(*a->reader));
+        if (!a->reader) {
+            protocol_error(a, "out of memory");
+            return;
+        }
+        vf_wire_reset(a->reader);
+        a->reader->garbage = a->garbage;
+    }
+    while (left && !a->closing && !a->is_broken) {
+        struct vf_wire_frame f;
+        size_t took = vf_wire_feed(a->reader, p, left, &f);
+        p += took;
+        left -= took;
+        a->garbage = a->reader->garbage;
+        if (f.type)
+            on_frame(a, &f);
+        if (a->closing || a->is_broken)
+            return;
+        if (a->greeted ? a->garbage > a->garbage_seen : a->garbage > VF_WIRE_MAX_GARBAGE) {
+            protocol_error(a, a->greeted ? "the guest broke the framing of its answers"
+                                         : "the guest sends garbage");
+            return;
+        }
+    }
+}
+
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
     /* One loop, one thread, and the bytes are used up within on_read. */
@@ -197,23 +226,11 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         lose(a, &e);
         return;
     }
-    const uint8_t *p = (const uint8_t *)buf->base;
-    size_t left = (size_t)n;
-    while (left && !a->closing && !a->is_broken) {
-        struct vf_wire_frame f;
-        size_t took = vf_wire_feed(&a->reader, p, left, &f);
-        p += took;
-        left -= took;
-        if (f.type)
-            on_frame(a, &f);
-        if (a->closing || a->is_broken)
-            return;
-        if (a->greeted ? a->reader.garbage > a->garbage_seen
-                       : a->reader.garbage > VF_WIRE_MAX_GARBAGE) {
-            protocol_error(a, a->greeted ? "the guest broke the framing of its answers"
-                                         : "the guest sends garbage");
-            return;
-        }
+    take_input(a, (const uint8_t *)buf->base, (size_t)n);
+    /* Most of the time nothing is under way, and many agents are idle. */
+    if (a->reader && a->reader->len == 0 && !a->reader->overrun) {
+        free(a->reader);
+        a->reader = NULL;
     }
 }
 
@@ -391,8 +408,7 @@ void vf_agent_remove_stream(struct vf_agent *a, struct vf_agent_stream *s)
 int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, const char *name, bool lossy,
                   vf_done_cb broken, void *arg, struct vf_error *err)
 {
-    memset(a, 0, offsetof(struct vf_agent, reader));
-    vf_wire_reset(&a->reader);
+    *a = (struct vf_agent){0};
     a->lossy = lossy;
     a->broken = broken;
     a->arg = arg;
@@ -417,8 +433,11 @@ int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, const char *na
 static void on_handle_closed(uv_handle_t *h)
 {
     struct vf_agent *a = h->data;
-    if (--a->open_handles == 0)
-        a->on_closed(a->closed_arg);
+    if (--a->open_handles > 0)
+        return;
+    free(a->reader);
+    a->reader = NULL;
+    a->on_closed(a->closed_arg);
 }
 
 void vf_agent_close(struct vf_agent *a, void (*on_closed)(void *arg), void *arg)

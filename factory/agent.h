@@ -65,7 +65,8 @@ struct vf_agent {
     uint8_t hello[64];
     size_t hello_len;
     int64_t hello_again_us;
-    struct vf_wire_reader reader;
+    struct vf_wire_reader *reader; /* while a frame is under way */
+    uint64_t garbage;              /* bytes that were no valid frame */
 };
 
 /* Connects to dirfd/name. lossy: the channel may drop what is sent before the guest listens. */

@@ -26,6 +26,12 @@ enum vf_vm_op {
 
 #define VF_VM_LAST_WORDS 4096
 
+struct vf_vm_words {
+    char ring[VF_VM_LAST_WORDS];
+    size_t total;
+    char text[VF_VM_LAST_WORDS + 1];
+};
+
 struct vf_vm {
     const struct vf_vmm_ops *ops;
     uv_loop_t *loop;
@@ -47,9 +53,7 @@ struct vf_vm {
     vf_done_cb stop_done;
     void *stop_arg;
 
-    char words[VF_VM_LAST_WORDS]; /* ring of what the VMM or its console said */
-    size_t words_total;
-    char words_text[VF_VM_LAST_WORDS + 1];
+    struct vf_vm_words *words; /* of what the VMM or its console said; NULL: nothing yet */
 };
 
 /* The operation under way has ended; err NULL: well. */

@@ -24,7 +24,9 @@
 
 static const uint8_t ram_magic[16] = "vf null guest 1";
 static const char state_name[] = "state";
+static const struct vf_null_script good_script;
 static struct vf_null_script default_script;
+static bool has_default;
 
 /* The device state: all that is not memory. */
 struct saved_state {
@@ -57,13 +59,26 @@ static void capabilities(const char *version, struct vf_vmm_caps *ret_caps)
                                      .tcg = true};
 }
 
+static bool take_script(struct null_vm *n, const struct vf_null_script *s)
+{
+    if (!n->own_script && !(n->own_script = malloc(sizeof(*n->own_script))))
+        return false;
+    *n->own_script = *s;
+    n->script = n->own_script;
+    return true;
+}
+
 static int alloc(uv_loop_t *loop, struct vf_vm **ret_vm, struct vf_error *err)
 {
     (void)loop;
     struct null_vm *n = calloc(1, sizeof(*n));
     if (!n)
         return vf_fail(err, VF_NO_MEMORY, "null: no memory for a VM");
-    n->script = default_script;
+    n->script = &good_script;
+    if (has_default && !take_script(n, &default_script)) {
+        free(n);
+        return vf_fail(err, VF_NO_MEMORY, "null: no memory for a VM");
+    }
     n->dirfd = n->state_dirfd = -1;
     n->agent.owner = n;
     *ret_vm = &n->vm;
@@ -131,7 +146,7 @@ static void on_life(uv_timer_t *t)
 /* The first of what the script has for a running guest; the others would come too late to matter. */
 static void arm_life(struct null_vm *n)
 {
-    const struct vf_null_script *s = &n->script;
+    const struct vf_null_script *s = n->script;
     const int64_t after[LIFE_COUNT] = {s->exit_after_us, s->panic_after_us, s->shutdown_after_us,
                                        s->failed_after_us};
     int first = -1;
@@ -271,7 +286,7 @@ static void on_op(uv_timer_t *t)
     enum vf_vm_op op = n->vm.op;
     if (op == VF_VM_OP_NONE) /* a deadline or a cancel was faster */
         return;
-    const struct vf_null_step *s = &n->script.op[op];
+    const struct vf_null_step *s = &n->script->op[op];
     struct vf_error e;
     int r;
     if (s->action == VF_NULL_HANG)
@@ -292,7 +307,7 @@ static void on_op(uv_timer_t *t)
 static int begin(struct vf_vm *vm)
 {
     struct null_vm *n = null_of(vm);
-    vf_timer_at(&n->op_timer, vf_now_us() + n->script.op[vm->op].delay_us, on_op);
+    vf_timer_at(&n->op_timer, vf_now_us() + n->script->op[vm->op].delay_us, on_op);
     return 0;
 }
 
@@ -440,23 +455,29 @@ static void stop(struct vf_vm *vm, bool graceful)
         shut_down(n);
         return;
     }
-    if (n->script.stop.action != VF_NULL_HANG)
-        vf_timer_at(&n->op_timer, vf_now_us() + n->script.stop.delay_us, on_grace);
+    if (n->script->stop.action != VF_NULL_HANG)
+        vf_timer_at(&n->op_timer, vf_now_us() + n->script->stop.delay_us, on_grace);
 }
 
 static void null_free(struct vf_vm *vm)
 {
-    free(vm);
+    struct null_vm *n = null_of(vm);
+    null_agent_free(n);
+    free(n->own_script);
+    free(n);
 }
 
 void vf_null_set_script(struct vf_vm *vm, const struct vf_null_script *s)
 {
-    null_of(vm)->script = *s;
+    if (!take_script(null_of(vm), s))
+        abort(); /* a test's */
 }
 
 void vf_null_set_default(const struct vf_null_script *s)
 {
-    default_script = s ? *s : (struct vf_null_script){0};
+    has_default = s != NULL;
+    if (s)
+        default_script = *s;
 }
 
 const struct vf_vmm_ops vf_null_ops = {

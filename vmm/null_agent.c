@@ -55,23 +55,26 @@ static bool client_usable(const struct null_agent *a)
     return a->connected && !a->closing && !uv_is_closing((const uv_handle_t *)&a->client);
 }
 
+/* One loop, one thread; what is left over after on_read is kept. */
+static _Thread_local char shared_in[65536];
+
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
-    struct null_agent *a = h->data;
+    (void)h;
     (void)suggested;
-    *buf = uv_buf_init((char *)a->in, sizeof(a->in));
+    *buf = uv_buf_init(shared_in, sizeof(shared_in));
 }
 
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 {
     struct null_agent *a = s->data;
-    (void)buf;
     if (n == 0 || !client_usable(a))
         return;
     if (n < 0) {
         drop_client(a);
         return;
     }
+    a->in = (const uint8_t *)buf->base;
     a->in_pos = 0;
     a->in_len = (size_t)n;
     process(a);
@@ -84,7 +87,7 @@ static void update_reading(struct null_agent *a)
         return;
     bool want = a->running && !a->busy && !a->flooding && a->in_pos == a->in_len &&
                 a->client.write_queue_size < MAX_QUEUED &&
-                !(a->owner->script.agent_flags & VF_NULL_AGENT_ABSENT);
+                !(a->owner->script->agent_flags & VF_NULL_AGENT_ABSENT);
     if (want)
         uv_read_start((uv_stream_t *)&a->client, on_alloc, on_read);
     else
@@ -163,16 +166,20 @@ static void flood(struct null_agent *a)
 
 /* ---- frames */
 
+/* Between null_agent_begin and null_agent_send there is nothing but puts. */
+static _Thread_local struct vf_wire_writer out;
+
 struct vf_wire_writer *null_agent_begin(struct null_agent *a, uint8_t type, uint32_t id)
 {
-    vf_wire_start(&a->out, type, id);
-    return &a->out;
+    (void)a;
+    vf_wire_start(&out, type, id);
+    return &out;
 }
 
 void null_agent_send(struct null_agent *a)
 {
     uint8_t frame[VF_WIRE_MAX_FRAME];
-    size_t len = vf_wire_end(&a->out, frame);
+    size_t len = vf_wire_end(&out, frame);
     if (len)
         write_bytes(a, frame, len);
 }
@@ -322,7 +329,7 @@ static void ping(struct null_agent *a, const struct vf_wire_frame *f)
 
 static void answer(struct null_agent *a, const struct vf_wire_frame *f)
 {
-    unsigned flags = a->owner->script.agent_flags;
+    unsigned flags = a->owner->script->agent_flags;
     a->owner->ram->counter++;
     switch (f->type) {
     case VF_MSG_HELLO: /* another host: what the last one ran is none of its business */
@@ -360,7 +367,7 @@ static const struct vf_null_step *step_of(const struct null_agent *a, uint8_t ty
                                                      VF_MSG_FREEZE, VF_MSG_EXEC};
     for (int i = 0; i < VF_NULL_MSG_COUNT; i++)
         if (types[i] == type)
-            return &a->owner->script.msg[i];
+            return &a->owner->script->msg[i];
     return &good;
 }
 
@@ -408,11 +415,48 @@ static void on_delay(uv_timer_t *t)
     process(a);
 }
 
+static struct vf_wire_reader *new_reader(void)
+{
+    struct vf_wire_reader *r = malloc(sizeof(*r));
+    if (r)
+        vf_wire_reset(r);
+    return r;
+}
+
+/* Keeps what has to wait, and frees what is no longer needed. */
+static void settle(struct null_agent *a)
+{
+    size_t left = a->in_len - a->in_pos;
+    if (a->reader && !a->busy && a->reader->len == 0 && !a->reader->overrun) {
+        free(a->reader);
+        a->reader = NULL;
+    }
+    if (left == 0) {
+        free(a->kept);
+        a->kept = NULL;
+        a->in_pos = a->in_len = 0;
+    } else if (a->in != a->kept) {
+        a->kept = malloc(left);
+        if (!a->kept) {
+            drop_client(a);
+            return;
+        }
+        memcpy(a->kept, a->in + a->in_pos, left);
+        a->in = a->kept;
+        a->in_pos = 0;
+        a->in_len = left;
+    }
+}
+
 static void process(struct null_agent *a)
 {
     while (client_usable(a) && a->running && a->owner->alive && !a->busy && !a->flooding &&
            a->in_pos < a->in_len && a->client.write_queue_size < MAX_QUEUED) {
-        a->in_pos += vf_wire_feed(&a->reader, a->in + a->in_pos, a->in_len - a->in_pos, &a->frame);
+        if (!a->reader && !(a->reader = new_reader())) {
+            drop_client(a);
+            return;
+        }
+        a->in_pos += vf_wire_feed(a->reader, a->in + a->in_pos, a->in_len - a->in_pos, &a->frame);
         if (a->frame.type == 0)
             continue;
         const struct vf_null_step *s = step_of(a, a->frame.type);
@@ -422,6 +466,7 @@ static void process(struct null_agent *a)
         } else
             act(a, &a->frame);
     }
+    settle(a);
     update_reading(a);
 }
 
@@ -444,7 +489,14 @@ void null_agent_reset(struct null_vm *n)
 {
     struct null_agent *a = &n->agent;
     null_exec_end_all(a);
-    vf_wire_reset(&a->reader);
+    if (a->reader)
+        vf_wire_reset(a->reader);
+}
+
+void null_agent_free(struct null_vm *n)
+{
+    free(n->agent.reader);
+    free(n->agent.kept);
 }
 
 static void on_closed(uv_handle_t *h)

@@ -47,17 +47,19 @@ struct null_agent {
     bool running; /* the guest's CPU runs */
     bool busy;    /* an answer is delayed; frame waits for it */
     bool flooding;
+    /* A thousand idle guests are to cost little: what is only needed at work is there only then. */
     struct vf_wire_frame frame;
-    struct vf_wire_reader reader;
-    uint8_t in[65536];
+    struct vf_wire_reader *reader; /* while a frame is under way, or being answered */
+    const uint8_t *in; /* what was read: shared by all guests, or kept if some of it has to wait */
+    uint8_t *kept;
     size_t in_pos, in_len;
-    struct vf_wire_writer out;
     struct null_stream streams[NULL_MAX_STREAMS];
 };
 
 struct null_vm {
     struct vf_vm vm;
-    struct vf_null_script script;
+    const struct vf_null_script *script; /* own_script, or that of a good VM */
+    struct vf_null_script *own_script;
     uv_timer_t op_timer, life_timer;
     bool timers_open, created, closing, balloon, console;
     bool alive;       /* the memory holds a guest */
@@ -82,6 +84,8 @@ int null_agent_open(struct null_vm *n, struct vf_error *err);
 void null_agent_close(struct null_vm *n);
 /* Lets the guest's CPU run or stand. */
 void null_agent_run(struct null_vm *n, bool running);
+/* Frees what it still holds. */
+void null_agent_free(struct null_vm *n);
 /* Forgets what a boot or a restore does not keep. */
 void null_agent_reset(struct null_vm *n);
 

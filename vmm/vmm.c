@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
@@ -455,6 +456,7 @@ void vf_vm_free(struct vf_vm *vm)
     if (!vm)
         return;
     assert(!vm->timer_open);
+    free(vm->words);
     vm->ops->free(vm);
 }
 
@@ -462,26 +464,31 @@ void vf_vm_free(struct vf_vm *vm)
 
 void vf_vm_say(struct vf_vm *vm, const char *text, size_t len)
 {
+    if (!vm->words && !(vm->words = calloc(1, sizeof(*vm->words))))
+        return;
     for (size_t i = 0; i < len; i++)
-        vm->words[vm->words_total++ % VF_VM_LAST_WORDS] = text[i];
+        vm->words->ring[vm->words->total++ % VF_VM_LAST_WORDS] = text[i];
 }
 
 const char *vf_vm_last_words(struct vf_vm *vm)
 {
-    size_t n = vm->words_total < VF_VM_LAST_WORDS ? vm->words_total : VF_VM_LAST_WORDS;
+    struct vf_vm_words *w = vm->words;
+    if (!w)
+        return "";
+    size_t n = w->total < VF_VM_LAST_WORDS ? w->total : VF_VM_LAST_WORDS;
     size_t out = 0;
     for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)vm->words[(vm->words_total - n + i) % VF_VM_LAST_WORDS];
+        unsigned char c = (unsigned char)w->ring[(w->total - n + i) % VF_VM_LAST_WORDS];
         if (c == '\n')
             c = ' ';
         if (c < 0x20 || c == 0x7f || c >= 0x80)
             continue;
-        if (c == ' ' && (out == 0 || vm->words_text[out - 1] == ' '))
+        if (c == ' ' && (out == 0 || w->text[out - 1] == ' '))
             continue;
-        vm->words_text[out++] = (char)c;
+        w->text[out++] = (char)c;
     }
-    while (out && vm->words_text[out - 1] == ' ')
+    while (out && w->text[out - 1] == ' ')
         out--;
-    vm->words_text[out] = 0;
-    return vm->words_text;
+    w->text[out] = 0;
+    return w->text;
 }
