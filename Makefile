@@ -15,7 +15,7 @@ SAN ?=
 # Every Debian package that building, the demo and the tests use.
 DEPS := gcc libc6-dev make pkg-config libuv1-dev libcjson-dev libssl-dev \
         libmicrohttpd-dev \
-        libcriterion-dev qemu-system-x86 qemu-utils \
+        libcriterion-dev python3 python3-yaml python3-jsonschema qemu-system-x86 qemu-utils \
         gcc-multilib binutils cpio kmod busybox-static e2fsprogs zstd ca-certificates iproute2
 # What only `make check` uses: promtool and a real Prometheus. It takes some 320 MB with what it needs and,
 # where systemd runs, starts a service on port 9090, so the demo does without.
