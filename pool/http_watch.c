@@ -92,12 +92,16 @@ void vf_http_unwatch_conn(struct vf_http_conn *c)
 
 static void look_at_conn(struct vf_http_conn *c)
 {
+    struct vf_http_answer_watch *w = &c->watch;
     struct pollfd p = {.fd = c->fd};
 
     if (poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0)
         return;
-    if (c->watch.on_lost != NULL && take_error(c->fd) != 0)
-        vf_http_answer_lost(&c->watch);
+    /* An answer may be written, and its peer gone, before libmicrohttpd has ended its request. */
+    if (c->req != NULL && c->req->state == VF_HTTP_ANSWERED)
+        w = &c->req->watch;
+    if (w->on_lost != NULL && take_error(c->fd) != 0)
+        vf_http_answer_lost(w);
     if (c->req != NULL)
         vf_http_req_gone(c->req);
 }
