@@ -9,7 +9,7 @@ DESTDIR ?=
 GUEST_DIR ?= /var/lib/vmfactory/guest
 CC = gcc
 WERROR ?= $(if $(CI),-Werror)
-# SAN=asan or SAN=tsan builds a tree of its own with those sanitizers.
+# SAN=asan, SAN=tsan or SAN=fuzz builds a tree of its own with those sanitizers.
 SAN ?=
 
 # Every Debian package that building, the demo and the tests use.
@@ -17,9 +17,9 @@ DEPS := gcc libc6-dev make pkg-config libuv1-dev libcjson-dev libssl-dev \
         libmicrohttpd-dev \
         libcriterion-dev python3 python3-yaml python3-jsonschema qemu-system-x86 qemu-utils \
         gcc-multilib binutils cpio kmod busybox-static e2fsprogs zstd ca-certificates iproute2
-# What only `make check` uses: promtool and a real Prometheus. It takes some 320 MB with what it needs and,
+# What only `make check` uses: clang for libFuzzer; promtool and a real Prometheus, which takes some 320 MB with what it needs and,
 # where systemd runs, starts a service on port 9090, so the demo does without.
-CHECK_DEPS := prometheus
+CHECK_DEPS := prometheus clang libclang-rt-14-dev
 # And what only `make lint` uses.
 LINT_DEPS := clang-format clang-tidy cppcheck
 PKGS := libuv libcjson libcrypto libmicrohttpd
@@ -31,6 +31,9 @@ LIB_DIRS := $(wildcard base vmm net templates factory pool)
 
 san_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 san_tsan := -fsanitize=thread
+san_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# libFuzzer is clang's.
+$(if $(filter fuzz,$(SAN)),$(eval CC = clang))
 SANFLAGS := $(san_$(SAN))
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -Wall -Wextra -Wshadow \
@@ -54,6 +57,9 @@ UNIT_SRC := $(wildcard tests/unit/*.c)
 E2E_SRC := $(wildcard tests/e2e/*.c) tests/unit/leak_check.c
 # Helper programs of the tests, one a file (stand-ins for a VMM that misbehaves).
 FAKE_SRC := $(wildcard tests/fakes/*.c)
+# Fuzz targets, one a file.
+FUZZ_SRC := $(wildcard tests/fuzz/*.c)
+FUZZERS := $(FUZZ_SRC:tests/fuzz/%.c=%)
 FAKES := $(FAKE_SRC:tests/fakes/%.c=$(B)/tests/%)
 TINY := $(GUEST)/tiny.elf
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -69,7 +75,8 @@ help:
 	@echo '  all         build the programs and the guest agent'
 	@echo '  guest       build the guest images (needs the network for the kernel package, once)'
 	@echo '  bench       time the clone chain against a hand-written floor and cold boots'
-	@echo '  check-unit, check-e2e, check-asan, check-tsan: parts of check; T=PATTERN picks tests'
+	@echo '  check-unit, check-e2e, check-asan, check-tsan, check-fuzz: parts of check; T=PATTERN picks tests'
+	@echo '  fuzz        fuzz each parser of what others send, FUZZ_SECONDS (600) each; 10 in check-fuzz'
 	@echo '  lint        clang-format, clang-tidy, cppcheck, gcc -fanalyzer'
 	@echo '  deps        install the Debian packages: $(words $(DEPS)) of them, listed first'
 	@echo '  install     into $$(DESTDIR)$$(PREFIX), by default /usr/local'
@@ -116,6 +123,10 @@ $(B)/tests/%: $(B)/obj/tests/fakes/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS)
 
+$(B)/fuzzers/%: $(B)/obj/tests/fuzz/%.o $(call obj,$(wildcard tools/client/http.c)) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(SANFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
+
 -include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
 
 # ---- guests
@@ -146,6 +157,7 @@ check: deps-check
 	$(MAKE) check-e2e
 	$(MAKE) check-asan
 	$(MAKE) check-tsan
+	$(MAKE) check-fuzz
 check-unit: $(B)/tests/unit
 	$(call san_run,$(UNIT_RUN))
 check-e2e: tests $(if $(SAN),,all guest)
@@ -158,6 +170,25 @@ check-asan:
 check-tsan:
 	$(MAKE) $(JOBS) SAN=tsan build/tsan/tests/unit
 	$(MAKE) SAN=tsan check-unit
+
+# ---- fuzzing: every target for FUZZ_SECONDS, two at a time. What is found lies in build/fuzz/found/; run a target on
+# the file to see it again. check-fuzz starts from the same number each time, so that CI can be repeated.
+FUZZ_SECONDS ?= 600
+fuzz_dirs = build/fuzz/corpus/$$1 tests/fuzz/seeds/$$1
+fuzz_run = mkdir -p build/fuzz/found && printf '%s\n' $(FUZZERS) | \
+    xargs -P 2 -I{} sh -c 'mkdir -p build/fuzz/corpus/$$1 && \
+        build/fuzz/fuzzers/$$1 -max_total_time=$(1) -timeout=20 -rss_limit_mb=2048 -max_len=8192 $(2) \
+            -artifact_prefix=build/fuzz/found/$$1- $(fuzz_dirs) >build/fuzz/$$1.log 2>&1 \
+        || { tail -n 60 build/fuzz/$$1.log; echo "fuzz: $$1 FAILED; the input is in build/fuzz/found/" >&2; exit 1; }; \
+        echo "fuzz: $$1: $$(grep -o "^Done [0-9]* runs" build/fuzz/$$1.log) in $(1) s, nothing found"' sh {}
+.PHONY: fuzzers fuzz check-fuzz
+fuzzers: $(FUZZERS:%=$(B)/fuzzers/%)
+fuzz:
+	$(MAKE) $(JOBS) SAN=fuzz fuzzers
+	@$(call fuzz_run,$(FUZZ_SECONDS),)
+check-fuzz:
+	$(MAKE) $(JOBS) SAN=fuzz fuzzers
+	@$(call fuzz_run,10,-seed=1)
 
 # ---- running
 .PHONY: demo bench
