@@ -68,11 +68,12 @@ static void print_wrapped(FILE *f, const char *text, int column)
         fprintf(f, "%.*s", word, text);
         at += word;
         text += word;
-        if (*text == ' ') {
-            text++;
+        if (*text != ' ')
+            continue;
+        text++;
+        if (at + 1 + (int)strcspn(text, " ") <= LINE_WIDTH)
             fputc(' ', f);
-            at++;
-        }
+        at++;
     }
     fputc('\n', f);
 }
