@@ -132,8 +132,8 @@ int vf_factory_adopt(struct vf_factory *f, const struct vf_adopt *a, vf_instance
 /* Kills whatever process the directory id names, waits for its end and removes the directory. */
 int vf_factory_discard(struct vf_factory *f, const char *id, vf_done_cb done, void *arg,
                        struct vf_error *err);
-/* Lets go of a ready VM: handles are closed, process and directory stay for whoever adopts it. A driver whose VMs live in
- * this process destroys it. */
+/* Lets go of a VM that is ready, or being adopted: handles are closed, process and directory stay for whoever adopts
+ * it. Any other is destroyed, and all whose driver or factory (die_with_parent) has VMs end with this process. */
 void vf_instance_detach(struct vf_instance *vm, void (*done)(void *arg), void *arg);
 
 /* Once. At once, before this returns, if it has died since it was handed out. */

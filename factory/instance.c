@@ -431,10 +431,11 @@ void vf_instance_destroy(struct vf_instance *vm, void (*done)(void *arg), void *
 
 void vf_instance_detach(struct vf_instance *vm, void (*done)(void *arg), void *arg)
 {
-    struct vf_vmm_caps caps = {0};
-    if (vm->vm)
-        vf_vmm_find(vf_spec_vmm_names[vm->spec.vmm])->capabilities(NULL, &caps);
-    if (vm->state == VF_INSTANCE_READY && caps.adopt && !vm->factory->die_with_parent)
+    struct vf_vmm_caps caps;
+    vf_vmm_find(vf_spec_vmm_names[vm->spec.vmm])->capabilities(NULL, &caps);
+    /* One that is being adopted can be adopted again. */
+    bool whole = vm->state == VF_INSTANCE_READY || (vm->adopted && vm->state == VF_INSTANCE_MAKING);
+    if (whole && caps.adopt && !vm->factory->die_with_parent)
         vm->detaching = true;
     vf_instance_destroy(vm, done, arg);
 }

@@ -111,13 +111,12 @@ static void on_exited(void *arg, const struct vf_exec_status *st, const struct v
     (void)err;
 }
 
-static void keep_busy(struct vf_sync *s, struct vf_instance **vms)
+static void run_both(struct vf_instance **vms, char *const *flood, char *const *hang)
 {
     static const struct vf_exec_callbacks cb = {on_output, on_writable, on_exited};
-    char *flood[] = {"flood", "100000000", NULL}, *hang[] = {"hang", NULL};
     struct vf_exec_options flooding = {.argv = flood}, hanging = {.argv = hang};
     struct vf_exec *exec;
-    (void)s; /* its loop does not run again: nobody reads what comes */
+    /* The loop does not run again: nobody reads what comes. */
     if (vf_exec_start(vf_instance_agent(vms[LEFT_CLONE]), &flooding, &cb, NULL, &exec, NULL) < 0 ||
         vf_exec_start(vf_instance_agent(vms[LEFT_COLD]), &hanging, &cb, NULL, &exec, NULL) < 0)
         _exit(4);
@@ -127,6 +126,21 @@ static void keep_busy(struct vf_sync *s, struct vf_instance **vms)
     struct pollfd p = {.fd = fd, .events = POLLIN};
     if (poll(&p, 1, SUP_LONG_MS) != 1)
         _exit(5);
+}
+
+static void keep_busy(struct vf_sync *s, struct vf_instance **vms)
+{
+    char *flood[] = {"flood", "100000000", NULL}, *hang[] = {"hang", NULL};
+    (void)s;
+    run_both(vms, flood, hang);
+}
+
+static void keep_linux_busy(struct vf_sync *s, struct vf_instance **vms)
+{
+    char *flood[] = {"/bin/sh", "-c", "while :; do echo y; done", NULL};
+    char *hang[] = {"/bin/sh", "-c", "while :; do sleep 1000; done", NULL};
+    (void)s;
+    run_both(vms, flood, hang);
 }
 
 Test(factory_adopt, in_the_middle_of_commands, .timeout = 120)
@@ -322,61 +336,6 @@ Test(factory_adopt, discarded, .timeout = 120)
     fac_close(&f);
 }
 
-/* ---- letting go */
-
-static void let_go(struct fac *f, struct vf_instance *vm)
-{
-    bool gone = false;
-    vf_instance_detach(vm, fac_set_true, &gone);
-    while (!gone)
-        uv_run(&f->sync.loop, UV_RUN_ONCE);
-}
-
-Test(factory_adopt, let_go_and_adopted_again, .timeout = 120)
-{
-    struct fac f;
-    struct owner o;
-    open_left(&f, &o);
-    for (int round = 0; round < 3; round++) {
-        fac_mark(&f);
-        int fds = f.fds;
-        struct vf_instance *a = owner_adopt(&f, &o, LEFT_CLONE, round == 1, NULL);
-        struct vf_instance *b = owner_adopt(&f, &o, LEFT_PARKED, false, NULL);
-        cr_assert_str_eq(fac_say(&f, a, "echo", "here", (char *)NULL), "here");
-        cr_assert_eq(vf_vm_info_of(vf_instance_vm(b))->state, VF_VM_PAUSED);
-        let_go(&f, a);
-        let_go(&f, b);
-        cr_assert_eq(sup_count_fds(), fds);
-        cr_assert_eq(fac_run_dirs(&f), LEFT_COUNT);
-        cr_assert_eq(kill(o.vms[LEFT_CLONE].pid, 0), 0);
-        fac_reopen(&f, NULL); /* closing leaves alone what is not its own */
-    }
-    owner_end(&f, &o);
-    fac_check(&f, "all discarded");
-    fac_close(&f);
-}
-
-/* Where VMs end with their process there is nothing to let go of. */
-Test(factory_adopt, not_let_go, .timeout = 120)
-{
-    struct fac f;
-    struct vf_error e;
-    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
-    struct vf_spec spec = fac_tiny("tiny", VF_ACCEL_TCG, NULL);
-    fac_mark(&f);
-    let_go(&f, fac_cold(&f, &spec));
-    fac_check(&f, "it would die with its parent");
-    spec.vmm = VF_SPEC_VMM_NULL;
-    fac_reopen(&f, &(struct vf_sync_options){.outlive = true});
-    let_go(&f, fac_cold(&f, &spec));
-    fac_check(&f, "it lives in its parent");
-    struct vf_adopt a = {.id = "0123456789ab", .source = VF_SOURCE_COLD, .spec = &spec};
-    cr_assert_null(owner_try(&f, &a, &e));
-    fac_expect(&e, VF_UNSUPPORTED, "VMs of null end with their process");
-    vf_spec_free(&spec);
-    fac_close(&f);
-}
-
 /* ---- a real guest */
 
 Test(factory_adopt, linux, .timeout = 240)
@@ -385,7 +344,7 @@ Test(factory_adopt, linux, .timeout = 240)
     struct owner o;
     FAC_LINUX_OR_SKIP("factory_adopt", "linux");
     fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
-    owner_leave(&f, fac_linux("linux", VF_ACCEL_TCG, NULL), NULL, &o);
+    owner_leave(&f, fac_linux("linux", VF_ACCEL_TCG, NULL), keep_linux_busy, &o);
     fac_mark(&f);
     struct vf_instance *vms[LEFT_COUNT];
     for (int i = 0; i < LEFT_COUNT; i++)
@@ -393,6 +352,12 @@ Test(factory_adopt, linux, .timeout = 240)
     const struct vf_proof *was = &o.vms[LEFT_CLONE].proof;
     cr_assert_str_eq(fac_sh(&f, vms[LEFT_CLONE], "cat /etc/machine-id"), was->machine_id);
     cr_assert_str_eq(fac_sh(&f, vms[LEFT_COLD], "hostname"), o.vms[LEFT_COLD].proof.hostname);
+    /* What the old owner ran has ended with it. */
+    for (int i = 0; i < 2; i++)
+        cr_assert_str_eq(
+            fac_sh(&f, vms[i],
+                   "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -c 'while [:];' || :"),
+            "0");
     fac_check_differ(&f, vms, LEFT_COUNT);
     for (int i = 0; i < LEFT_COUNT; i++)
         fac_destroy(&f, vms[i]);

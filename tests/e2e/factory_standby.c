@@ -291,6 +291,19 @@ static void reap_what_ends(void)
         ;
 }
 
+/* Whatever it left is destroyed, be it after it was adopted. */
+static void clear_by_adoption(struct fac *f, const struct vf_spec *spec, const char *id,
+                              const char *when)
+{
+    struct vf_error e = {0};
+    struct vf_adopt a = {.id = id, .source = VF_SOURCE_CLONE, .spec = spec};
+    struct vf_instance *vm = owner_try(f, &a, &e);
+    if (vm)
+        fac_destroy(f, vm);
+    else
+        cr_assert(e.code == VF_NOT_FOUND || e.code == VF_VMM_FAILED, "%s: %s", when, e.msg);
+}
+
 static void owner_dies_at(struct fac *f, const char *failpoint, const char *adopt)
 {
     int status;
@@ -320,16 +333,16 @@ Test(factory_standby, owner_dies_anywhere, .timeout = 240)
     struct vf_error e;
     char id[16];
     fac_open(&f, &(struct vf_sync_options){.trial_clones = -1, .outlive = true});
-    struct vf_spec spec = fac_tiny("tiny", VF_ACCEL_TCG, NULL);
-    vf_generation_unref(fac_build(&f, &spec));
     struct owner o;
-    owner_leave(&f, spec, NULL, &o); /* for the subreaper, and to be adopted from */
+    owner_leave(&f, fac_tiny("tiny", VF_ACCEL_TCG, NULL), NULL,
+                &o); /* for the subreaper, and to be adopted from */
     fac_shut(&f);
     owner_dies_at(&f, "factory.adopt.connected", o.vms[LEFT_CLONE].id);
     fac_reopen(&f, NULL);
     cr_assert_eq(kill(o.vms[LEFT_CLONE].pid, 0), 0);
     fac_destroy(&f, owner_adopt(&f, &o, LEFT_CLONE, true, NULL)); /* it took no harm */
-    owner_end(&f, &o);
+    for (int i = 0; i < LEFT_COUNT; i++)
+        cr_assert_eq(owner_discard(&f, o.vms[i].id, &e), VF_OK, "%s", e.msg);
     fac_check(&f, "adopted");
     for (int i = 0; vf_failpoint_names[i]; i++) {
         const char *name = vf_failpoint_names[i];
@@ -337,13 +350,19 @@ Test(factory_standby, owner_dies_anywhere, .timeout = 240)
             continue;
         if (strncmp(name, "factory.", 8) != 0 && strncmp(name, "launch.", 7) != 0)
             continue;
-        fac_shut(&f);
-        owner_dies_at(&f, name, NULL);
-        fac_reopen(&f, NULL);
-        only_vm(&f, name, id);
-        cr_assert_eq(owner_discard(&f, id, &e), VF_OK, "%s: %s", name, e.msg);
-        reap_what_ends(); /* the VMM of a teardown that was cut short had ended before */
-        fac_check(&f, name);
+        for (int adopts = 0; adopts < 2; adopts++) {
+            fac_shut(&f);
+            owner_dies_at(&f, name, NULL);
+            fac_reopen(&f, NULL);
+            only_vm(&f, name, id);
+            if (adopts)
+                clear_by_adoption(&f, &o.spec, id, name);
+            else
+                cr_assert_eq(owner_discard(&f, id, &e), VF_OK, "%s: %s", name, e.msg);
+            reap_what_ends(); /* the VMM of a teardown that was cut short had ended before */
+            fac_check(&f, name);
+        }
     }
+    vf_spec_free(&o.spec);
     fac_close(&f);
 }

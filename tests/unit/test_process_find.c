@@ -132,3 +132,51 @@ Test(process_find, start_ticks_of_odd_texts)
         vf_process_start_ticks("9 (x) 1 (y) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 99 20"),
         99);
 }
+
+/* Its parent alone is told how it ended. */
+static void note_exit(struct vf_process *p, const struct vf_exit *how)
+{
+    *(struct vf_exit *)p->data = *how;
+    uv_stop(p->poll.loop);
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    (void)h;
+}
+
+Test(process_find, the_end_of_somebody_elses_child)
+{
+    struct scratch s;
+    struct vf_error e = {0};
+    struct vf_exit how = {0};
+    struct vf_process p;
+    pid_t pid;
+    uint64_t ticks;
+    uv_loop_t loop;
+    char text[64];
+    int r, status;
+    scratch_open(&s);
+    pid_t parent = fork();
+    cr_assert_geq(parent, 0);
+    if (parent == 0) {
+        launch_sleep(s.fd, "/bin/sleep", &r);
+        _exit(r == 0 ? 0 : 1);
+    }
+    cr_assert_eq(waitpid(parent, &status, 0), parent);
+    cr_assert_eq(status, 0);
+    cr_assert_eq(vf_process_read(s.fd, "process", &pid, &ticks, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_process_open(pid, ticks, &p, &e), 0, "%s", e.msg);
+    cr_assert_eq(uv_loop_init(&loop), 0);
+    cr_assert_eq(vf_process_watch(&p, &loop, note_exit, &how, &e), 0, "%s", e.msg);
+    vf_process_kill(&p, SIGKILL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    cr_assert(p.exited && how.unknown);
+    vf_exit_text(&how, text, sizeof(text));
+    cr_assert_str_eq(text, "ended");
+    cr_assert(vf_process_close(&p, on_closed));
+    uv_run(&loop, UV_RUN_DEFAULT);
+    cr_assert_eq(uv_loop_close(&loop), 0);
+    cr_assert_eq(vf_process_open(pid, ticks, &p, &e), vf_code_errno(VF_NOT_FOUND));
+    scratch_close(&s);
+}
