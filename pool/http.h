@@ -99,7 +99,8 @@ void vf_http_stream_more(struct vf_http_req *req);
 /* True if the request asks to upgrade to this protocol ("Connection: Upgrade", "Upgrade: NAME"). */
 bool vf_http_wants_upgrade(const struct vf_http_req *req, const char *protocol);
 /* Answers 101; then upgraded is called with the socket, non-blocking, to be read and written by the
- * callee, and what the peer sent already. It is closed by vf_http_upgrade_close, not by close(2). */
+ * callee, and what the peer sent already. It is closed by vf_http_upgrade_close, not by close(2): at an end of file,
+ * and when a uv_poll of it reports an error, for libuv has stopped that poll then. failed: 101 was not sent. */
 struct vf_http_upgraded;
 void vf_http_reply_upgrade(struct vf_http_req *req, const char *protocol,
                            void (*upgraded)(void *arg, struct vf_http_upgraded *u, int fd,

@@ -116,7 +116,7 @@ void vf_http_reply_error(struct vf_http_req *req, const struct vf_error *err, in
 static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
 {
     struct vf_http_req *req = (struct vf_http_req *)cls;
-    ssize_t n;
+    ssize_t n = 0;
 
     (void)pos;
     if (req->stream_dead || req->conn->h->closing)
