@@ -35,7 +35,9 @@ int vf_overlay_create(const char *dir, const char *name, const char *base, const
         return vf_fail_errno(err, errno, "pipe");
     char *argv[] = {program, "create",     "-q", "-f", "qcow2", "-F", (char *)base_format,
                     "-b",    (char *)base, path, NULL};
-    struct vf_launch l = {.binary = program, .argv = argv, .output = fds[1], .record = -1};
+    /* Nobody keeps a record of it, so it must not go on in a directory that is being removed. */
+    struct vf_launch l = {
+        .binary = program, .argv = argv, .output = fds[1], .die_with_parent = true, .record = -1};
     struct vf_process p;
     r = vf_process_launch(&l, &p, err);
     close(fds[1]);
