@@ -62,7 +62,8 @@ void dmn_prepare(struct dmn *d, const char *const *args)
 
 static void spawn(struct dmn *d)
 {
-    char path[4096], notify[120], log[100];
+    char path[4096], notify[120], log[100], asan[1000];
+    const char *options = getenv("ASAN_OPTIONS");
     const char *argv[DMN_MAX_ARGS + 8] = {path, "--state", d->state, "--run", d->run};
     pid_t self = getpid();
     int fd;
@@ -73,6 +74,9 @@ static void spawn(struct dmn *d)
     d->notify_fd = listen_notify(d);
     snprintf(notify, sizeof(notify), "%s/notify", d->dir);
     snprintf(log, sizeof(log), "%s/log", d->dir);
+    /* What was freed is kept back for a while under ASan: little, for tests that look at memory. */
+    snprintf(asan, sizeof(asan), "%s:quarantine_size_mb=1:thread_local_quarantine_size_kb=64",
+             options != NULL ? options : "");
     fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     cr_assert_geq(fd, 0);
     fflush(NULL);
@@ -82,6 +86,7 @@ static void spawn(struct dmn *d)
         if (getppid() != self)
             _exit(125);
         setenv("NOTIFY_SOCKET", notify, 1);
+        setenv("ASAN_OPTIONS", asan, 1);
         dup2(fd, 2);
         dup2(fd, 1);
         execv(path, (char *const *)argv);
