@@ -99,7 +99,9 @@ void vf_acquire_fail_all(struct vf_pools *p, const struct vf_pool *pool, const s
 
 static int lease(struct vf_acquire *a, struct vf_slot *s, struct vf_error *err)
 {
-    vf_set_text(&s->reason, a->why[0] ? a->why : "a parked VM was ready");
+    vf_set_text(&s->reason, a->why[0]              ? a->why
+                            : a->got == VF_GOT_HIT ? "a parked VM was ready"
+                                                   : "no source before it was asked for");
     s->got = a->got;
     return vf_lease_begin(s, a, err);
 }
