@@ -3,8 +3,8 @@
  *     request line and headers (8 KiB at most) -> path known? GET or HEAD? -> cached answer, or a new one
  *
  * A listener's cache is touched by its own thread alone. An answer is one counted object: what replaces it in the
- * cache does not take it from those that are still being sent it. Whoever is idle for 10 s is closed; beyond the
- * limit connections wait in the backlog.
+ * cache does not take it from those that are still being sent it. Whoever is idle for 10 s, or is not through with a
+ * request after 20 s (stats_guard.h), is closed; beyond the limit connections wait in the backlog.
  */
 #include "pool/stats_server.h"
 
@@ -19,10 +19,12 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
+#include "pool/stats_guard.h"
 #include "pool/stats_listen.h"
 
 #define CACHED_US 100000
 #define IDLE_TIMEOUT_S 10
+#define REQUEST_US 20000000
 #define LIVE_US 5000000
 #define MEMORY_PER_CONNECTION ((size_t)8192)
 
@@ -52,6 +54,7 @@ struct vf_stats_server {
     struct vf_stats *stats;
     int64_t live_us;
     uint16_t port;
+    struct vf_stats_guard *guard;
     struct listener listeners[LISTENERS];
 };
 
@@ -207,46 +210,58 @@ static int start_listener(struct vf_stats_server *srv, int which, int fd, int ma
     struct listener *l = &srv->listeners[which];
     /* libmicrohttpd may or may not close what it is given when it fails, so it gets its own. */
     int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    sigset_t all, before;
 
     if (own < 0)
         return vf_fail_errno(err, errno, "stats: listening socket");
     l->srv = srv;
-    sigfillset(&all); /* signals are the loop's; a thread inherits what is blocked */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     l->mhd = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, l, MHD_OPTION_LISTEN_SOCKET, own,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
-        idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, MEMORY_PER_CONNECTION, MHD_OPTION_END);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+        idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, MEMORY_PER_CONNECTION,
+        MHD_OPTION_NOTIFY_CONNECTION, vf_stats_guard_on_connection, srv->guard,
+        MHD_OPTION_NOTIFY_COMPLETED, vf_stats_guard_on_completed, srv->guard, MHD_OPTION_END);
     if (l->mhd == NULL)
         return vf_fail(err, VF_IO, "stats: can't start a server thread");
     vf_close_fd(&fd);
     return 0;
 }
 
+/* What has been started is the caller's to stop on failure; listen_fd is taken over by the last step alone. */
+static int start_threads(struct vf_stats_server *srv, int listen_fd, const char *tcp,
+                         int max_connections, const struct vf_stats_server_limits *limits,
+                         struct vf_error *err)
+{
+    unsigned idle_s = limits->idle_timeout_s > 0 ? limits->idle_timeout_s : IDLE_TIMEOUT_S;
+    int VF_CLEANUP_FD tcp_fd = -1;
+    int r = vf_stats_guard_start(limits->request_us > 0 ? limits->request_us : REQUEST_US,
+                                 &srv->guard, err);
+
+    if (r == 0 && tcp != NULL) {
+        r = vf_stats_listen_tcp(tcp, &tcp_fd, &srv->port, err);
+        if (r == 0)
+            r = start_listener(srv, ON_TCP, tcp_fd, max_connections, idle_s, err);
+        if (r == 0)
+            (void)vf_steal_fd(&tcp_fd);
+    }
+    return r < 0 ? r : start_listener(srv, ON_UNIX, listen_fd, max_connections, idle_s, err);
+}
+
 int vf_stats_server_start_limited(struct vf_stats *s, int listen_fd, const char *tcp,
                                   int max_connections, const struct vf_stats_server_limits *limits,
                                   struct vf_stats_server **ret, struct vf_error *err)
 {
-    unsigned idle_s = limits->idle_timeout_s > 0 ? limits->idle_timeout_s : IDLE_TIMEOUT_S;
     struct vf_stats_server *srv = (struct vf_stats_server *)calloc(1, sizeof(*srv));
-    int VF_CLEANUP_FD tcp_fd = -1;
-    int r = 0;
+    sigset_t all, before;
+    int r;
 
     if (srv == NULL)
         return vf_fail(err, VF_NO_MEMORY, "stats: no memory");
     srv->stats = s;
     srv->live_us = limits->live_us > 0 ? limits->live_us : LIVE_US;
-    if (tcp != NULL)
-        r = vf_stats_listen_tcp(tcp, &tcp_fd, &srv->port, err);
-    if (r == 0 && tcp != NULL) {
-        r = start_listener(srv, ON_TCP, tcp_fd, max_connections, idle_s, err);
-        if (r == 0)
-            (void)vf_steal_fd(&tcp_fd);
-    }
-    if (r == 0) /* last: whoever fails has not taken listen_fd */
-        r = start_listener(srv, ON_UNIX, listen_fd, max_connections, idle_s, err);
+    sigfillset(&all); /* signals are the loop's; a thread inherits what is blocked */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    r = start_threads(srv, listen_fd, tcp, max_connections, limits, err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r < 0) {
         vf_stats_server_stop(srv);
         return r;
@@ -282,5 +297,6 @@ void vf_stats_server_stop(struct vf_stats_server *srv)
                 MHD_destroy_response(l->cache[form].response);
         }
     }
+    vf_stats_guard_stop(srv->guard);
     free(srv);
 }

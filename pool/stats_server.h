@@ -14,6 +14,7 @@
 /* What a daemon leaves as it is: 0 stands for that. */
 struct vf_stats_server_limits {
     unsigned idle_timeout_s; /* of a connection: 10 */
+    int64_t request_us;      /* from one answer's end to the next one's: 20 s */
     int64_t live_us;         /* the loop turned within that time: 5 s */
 };
 

@@ -325,6 +325,46 @@ Test(stats_server, an_idle_client_is_closed)
     close_server(&f);
 }
 
+/* It is never idle, but it gets nowhere. */
+Test(stats_server, a_dripping_client_is_closed, .timeout = 60)
+{
+    struct fixture f;
+    struct pollfd p = {.events = POLLIN};
+    int64_t deadline_us = vf_deadline_after_ms(LONG_MS);
+    bool closed = false;
+
+    open_limited(&f, NULL, 16,
+                 &(struct vf_stats_server_limits){.request_us = 100000, .live_us = LIVE_US});
+    p.fd = dial(&f);
+    say(p.fd, "GET /stats HTTP/1.1\r\nX: ");
+    while (!closed && vf_now_us() < deadline_us)
+        closed = send(p.fd, "x", 1, MSG_NOSIGNAL) < 0 || poll(&p, 1, 50) != 0;
+    cr_expect(closed);
+    close(p.fd);
+    close_server(&f);
+}
+
+/* Each answer begins the time anew. */
+Test(stats_server, a_busy_client_is_not_closed, .timeout = 60)
+{
+    struct fixture f;
+    struct answer a;
+    int64_t until_us;
+    int fd;
+
+    open_limited(&f, NULL, 16,
+                 &(struct vf_stats_server_limits){.request_us = 3000000, .live_us = LIVE_US});
+    fd = dial(&f);
+    until_us = vf_now_us() + 4500000;
+    while (vf_now_us() < until_us) {
+        ask_on(fd, "GET", "/healthz?live=1", "", &a);
+        free(a.body);
+        poll(NULL, 0, 20);
+    }
+    close(fd);
+    close_server(&f);
+}
+
 /* Over the limit is not served, whether it waits or is closed; once another has gone, it is. */
 Test(stats_server, connections_are_bounded)
 {
