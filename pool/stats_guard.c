@@ -33,10 +33,8 @@ struct vf_stats_guard {
 static void end_overdue(struct vf_stats_guard *g)
 {
     int64_t now_us = vf_now_us();
-    struct guarded *c;
 
-    LIST_FOREACH(c, &g->connections, entry)
-    {
+    for (struct guarded *c = LIST_FIRST(&g->connections); c != NULL; c = LIST_NEXT(c, entry)) {
         if (now_us - c->since_us > g->limit_us)
             shutdown(c->fd, SHUT_RDWR);
     }
