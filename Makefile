@@ -80,6 +80,7 @@ help:
 	@echo '  lint        clang-format, clang-tidy, cppcheck, gcc -fanalyzer'
 	@echo '  deps        install the Debian packages: $(words $(DEPS)) of them, listed first'
 	@echo '  install     into $$(DESTDIR)$$(PREFIX), by default /usr/local'
+	@echo '  deb         a Debian package of it; check-deb installs it on a bare Debian 12 (root, debootstrap)'
 	@echo '  clean       remove build/ (clean-guest: only the guest images; they are kept by clean)'
 
 .PHONY: all
@@ -158,6 +159,7 @@ check: deps-check
 	$(MAKE) check-asan
 	$(MAKE) check-tsan
 	$(MAKE) check-fuzz
+	$(MAKE) check-packaging
 check-unit: $(B)/tests/unit
 	$(call san_run,$(UNIT_RUN))
 check-e2e: tests $(if $(SAN),,all guest)
@@ -217,7 +219,7 @@ format:
 
 # ---- install
 .PHONY: install
-install: all
+install: all install-daemon
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/vmfactory \
 	    $(DESTDIR)$(PREFIX)/share/vmfactory/specs $(DESTDIR)$(PREFIX)/share/doc/vmfactory
 	install -m 755 build/vmfactory-demo build/vmfactory-bench build/vmfactory-floor \
@@ -230,6 +232,8 @@ install: all
 	        >$(DESTDIR)$(PREFIX)/share/vmfactory/specs/$$s.json || exit 1; done
 	chmod 644 $(DESTDIR)$(PREFIX)/share/vmfactory/specs/*.json
 	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/vmfactory
+
+include packaging/packaging.mk
 
 .PHONY: clean clean-guest
 clean:

@@ -177,7 +177,7 @@ static int remove_stale(int dirfd, const char *file, struct vf_error *err)
     if (fstatat(dirfd, file, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return errno == ENOENT ? 0 : vf_fail_errno(err, errno, "%s", file);
     if (!S_ISSOCK(st.st_mode)) {
-        vf_fail(err, VF_CONFLICT, "%s: is there already, and is no socket", file);
+        vf_fail(err, VF_INVALID_ARGUMENT, "%s: is there already, and is no socket", file);
         return vf_hint(err, "move it away");
     }
     if (unlinkat(dirfd, file, 0) != 0 && errno != ENOENT)
