@@ -101,5 +101,8 @@ const char *vf_json_str(const struct vf_json *j, const char *dflt);
 /* dflt if not a number, not whole, or beyond ±2^53. */
 int64_t vf_json_int(const struct vf_json *j, int64_t dflt);
 bool vf_json_bool(const struct vf_json *j, bool dflt);
+double vf_json_double(const struct vf_json *j, double dflt);
+/* As text, two-space indented, with a newline at its end. malloc'd; NULL for NULL or without memory. */
+char *vf_json_print(const struct vf_json *j);
 
 #endif

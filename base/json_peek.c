@@ -2,6 +2,7 @@
 #include "base/json_internal.h"
 
 #include <errno.h>
+#include <string.h>
 
 static const cJSON *tree(const struct vf_json *j)
 {
@@ -74,4 +75,19 @@ int64_t vf_json_int(const struct vf_json *j, int64_t dflt)
 bool vf_json_bool(const struct vf_json *j, bool dflt)
 {
     return cJSON_IsBool(tree(j)) ? cJSON_IsTrue(tree(j)) : dflt;
+}
+
+double vf_json_double(const struct vf_json *j, double dflt)
+{
+    return cJSON_IsNumber(tree(j)) ? tree(j)->valuedouble : dflt;
+}
+
+char *vf_json_print(const struct vf_json *j)
+{
+    char *ours = NULL, *theirs = tree(j) != NULL ? cJSON_PrintUnformatted(tree(j)) : NULL;
+
+    if (theirs != NULL)
+        ours = strdup(theirs);
+    cJSON_free(theirs);
+    return vf_json_lay_out(ours);
 }
