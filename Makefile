@@ -84,7 +84,7 @@ help:
 	@echo '  clean       remove build/ (clean-guest: only the guest images; they are kept by clean)'
 
 .PHONY: all
-all: $(PROG_BINS) $(if $(SAN),,$(TINY))
+all: $(PROG_BINS) $(if $(SAN),,$(TINY) $(CLIENT_ALL))
 
 # ---- packages
 missing = $(shell for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done)
@@ -112,9 +112,40 @@ define program
 $(B)/$(call bin,$(1)): $(call obj,$(wildcard tools/$(1)/*.c)) $(if $(filter $(1),$(ALONE)),$(call obj,base/wire.c base/sha256_small.c),$(call obj,$(COMMON_SRC)) $(LIB))
 	$$(CC) $$(SANFLAGS) $(if $(filter agent,$(1)),$(if $(SAN),,-static)) -o $$@ $$^ $(if $(filter $(1),$(ALONE)),,$$(PKG_LIBS))
 endef
-$(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+$(foreach p,$(filter-out vmfactory,$(PROGRAMS)),$(eval $(call program,$(p))))
 
-$(B)/tests/unit: $(call obj,$(UNIT_SRC)) $(LIB)
+# ---- the client library, the command, and what is made from the command's own tables. In one object whose hidden
+# symbols are made local, parts of base/ go along without being seen.
+CLIENT_SRC := $(wildcard tools/client/*.c)
+CLIENT_BASE := base/clock.c base/error.c base/utf8.c $(wildcard base/json*.c)
+COMMAND_SRC := $(wildcard tools/vmfactory/*.c)
+CLIENT_SO := libvmfactory-client.so.0
+MADE_FROM_COMMAND := $(addprefix build/,man/vmfactory.1 completion.bash completion.zsh)
+CLIENT_ALL := $(addprefix build/,libvmfactory-client.a $(CLIENT_SO)) $(MADE_FROM_COMMAND)
+$(B)/pic/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+$(B)/pic/client.o: $(patsubst %.c,$(B)/pic/%.o,$(CLIENT_SRC) $(CLIENT_BASE))
+	$(CC) -r -nostdlib -o $@ $^
+	objcopy --localize-hidden $@
+$(B)/libvmfactory-client.a: $(B)/pic/client.o
+	@rm -f $@
+	ar rcs $@ $^
+$(B)/$(CLIENT_SO): $(B)/pic/client.o
+	$(CC) $(SANFLAGS) -shared -Wl,-soname,$(CLIENT_SO) -Wl,-z,defs -o $@ $^ -lcjson -lm
+	ln -sf $(CLIENT_SO) $(B)/libvmfactory-client.so
+$(B)/vmfactory: $(call obj,$(COMMAND_SRC)) $(B)/libvmfactory-client.a $(LIB)
+	$(CC) $(SANFLAGS) -o $@ $^ -lcjson -lcrypto -lm -pthread
+build/man/vmfactory.1: build/vmfactory
+	@mkdir -p $(@D)
+	build/vmfactory generate man >$@.tmp
+	mv $@.tmp $@
+build/completion.%: build/vmfactory
+	build/vmfactory generate $* >$@.tmp
+	mv $@.tmp $@
+
+UNIT_MORE := $(CLIENT_SRC) $(filter-out %/main.c,$(COMMAND_SRC))
+$(B)/tests/unit: $(call obj,$(UNIT_SRC) $(UNIT_MORE)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
 $(B)/tests/e2e: $(call obj,$(E2E_SRC) $(COMMON_SRC)) $(LIB)
@@ -128,7 +159,7 @@ $(B)/fuzzers/%: $(B)/obj/tests/fuzz/%.o $(call obj,$(wildcard tools/client/http.
 	@mkdir -p $(@D)
 	$(CC) $(SANFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
 
--include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
+-include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d $(B)/pic/*/*.d $(B)/pic/*/*/*.d)
 
 # ---- guests
 include tests/guests/tiny.mk
@@ -234,6 +265,25 @@ install: all install-daemon
 	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/vmfactory
 
 include packaging/packaging.mk
+
+install: install-client
+.PHONY: install-client
+install-client: all
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib/pkgconfig include share/man/man1 share/man/man3 \
+	    share/bash-completion/completions share/zsh/site-functions share/doc/vmfactory/examples)
+	install -m 755 build/vmfactory $(DESTDIR)$(PREFIX)/bin
+	install -m 644 build/libvmfactory-client.a build/$(CLIENT_SO) $(DESTDIR)$(PREFIX)/lib
+	ln -sf $(CLIENT_SO) $(DESTDIR)$(PREFIX)/lib/libvmfactory-client.so
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' tools/client/vmfactory-client.pc.in \
+	    >$(DESTDIR)$(PREFIX)/lib/pkgconfig/vmfactory-client.pc
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/pkgconfig/vmfactory-client.pc
+	install -m 644 tools/client/vmfactory-client.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 build/man/vmfactory.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 docs/man/libvmfactory-client.3 $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 644 build/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmfactory
+	install -m 644 build/completion.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_vmfactory
+	install -m 755 tools/client/examples/acquire.py $(DESTDIR)$(PREFIX)/share/doc/vmfactory/examples
+	install -m 644 tools/client/examples/acquire.c $(DESTDIR)$(PREFIX)/share/doc/vmfactory/examples
 
 .PHONY: clean clean-guest
 clean:
