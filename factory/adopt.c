@@ -105,6 +105,16 @@ static const struct vf_step verify_recipe[] = {
     VF_LAST_STEP,
 };
 
+static int parse_mac(const char *text, uint8_t ret[6])
+{
+    char hex[13] = "";
+    if (strlen(text) != 17)
+        return -EINVAL;
+    for (int i = 0; i < 6; i++)
+        memcpy(hex + 2 * i, text + 3 * i, 2);
+    return vf_unhex(hex, ret, 6);
+}
+
 int vf_instance_take_adopted(struct vf_instance *vm, const struct vf_adopt *a, struct vf_error *err)
 {
     const struct vf_proof *p = a->proof;
@@ -126,12 +136,8 @@ int vf_instance_take_adopted(struct vf_instance *vm, const struct vf_adopt *a, s
         return vf_fail(err, VF_INVALID_ARGUMENT, "adopt %s: its proof is not complete", a->id);
     if (p->hostname[0])
         memcpy(vm->hostname, p->hostname, sizeof(vm->hostname));
-    if (p->mac[0]) {
-        uint8_t *m = vm->mac;
-        if (sscanf(p->mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", m, m + 1, m + 2, m + 3, m + 4,
-                   m + 5) != 6)
-            return vf_fail(err, VF_INVALID_ARGUMENT, "adopt %s: mac: '%.17s'", a->id, p->mac);
-    }
+    if (p->mac[0] && parse_mac(p->mac, vm->mac) < 0)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "adopt %s: mac: '%.17s'", a->id, p->mac);
     if (p->sample[0] && vf_unhex(p->sample, sample, sizeof(sample)) == 0)
         vf_samples_add(vm->factory->samples, sample); /* nobody may draw the same again */
     return 0;

@@ -344,7 +344,9 @@ Test(factory_adopt, linux, .timeout = 240)
     struct owner o;
     FAC_LINUX_OR_SKIP("factory_adopt", "linux");
     fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
-    owner_leave(&f, fac_linux("linux", VF_ACCEL_TCG, NULL), keep_linux_busy, &o);
+    struct vf_spec spec = fac_linux("linux", VF_ACCEL_TCG, NULL);
+    spec.network.enabled = true;
+    owner_leave(&f, spec, keep_linux_busy, &o);
     fac_mark(&f);
     struct vf_instance *vms[LEFT_COUNT];
     for (int i = 0; i < LEFT_COUNT; i++)
@@ -352,6 +354,9 @@ Test(factory_adopt, linux, .timeout = 240)
     const struct vf_proof *was = &o.vms[LEFT_CLONE].proof;
     cr_assert_str_eq(fac_sh(&f, vms[LEFT_CLONE], "cat /etc/machine-id"), was->machine_id);
     cr_assert_str_eq(fac_sh(&f, vms[LEFT_COLD], "hostname"), o.vms[LEFT_COLD].proof.hostname);
+    /* A NIC keeps its address, and was asked for it. */
+    cr_assert_eq(strlen(o.vms[LEFT_PARKED].proof.mac), 17);
+    cr_assert_str_eq(vf_instance_proof(vms[LEFT_PARKED])->mac, o.vms[LEFT_PARKED].proof.mac);
     /* What the old owner ran has ended with it. */
     for (int i = 0; i < 2; i++)
         cr_assert_str_eq(
