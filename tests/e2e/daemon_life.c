@@ -240,6 +240,34 @@ Test(daemon_life, settings_are_read_again)
     dmn_close(&d);
 }
 
+static void expect_not_logged(const struct dmn *d, const char *text)
+{
+    char *log = dmn_log(d);
+
+    cr_expect_null(strstr(log, text), "logged: %s\n%s", text, log);
+    free(log);
+}
+
+/* What happens to templates is logged; leases, of which there may be thousands a second, only for debugging. */
+Test(daemon_life, what_happens_is_logged)
+{
+    static const char *const debug[] = {"--log-level", "debug", NULL};
+    struct dmn d;
+
+    dmn_open(&d, NULL);
+    dmn_null_template(&d, "web", 1);
+    free(dmn_call(&d, 201, "POST", "/v1/vms", "{\"template\":\"web\"}"));
+    expect_logged(&d, "INFO template.built web: generation 1");
+    expect_not_logged(&d, "vm.leased");
+    dmn_close(&d);
+
+    dmn_open(&d, debug);
+    dmn_null_template(&d, "web", 1);
+    free(dmn_call(&d, 201, "POST", "/v1/vms", "{\"template\":\"web\"}"));
+    expect_logged(&d, "vm.leased web");
+    dmn_close(&d);
+}
+
 /* A listening socket as systemd hands it over, below dir. */
 static int listen_in(const char *dir, const char *name)
 {

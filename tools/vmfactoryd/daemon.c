@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "event_log.h"
 #include "notify.h"
 #include "pool/api.h"
 #include "pool/events.h"
@@ -37,6 +38,7 @@ struct daemon {
     struct sockets sockets;
     gid_t admin_gid;
     struct vf_events *events;
+    struct event_log *event_log;
     struct vf_stats *stats;
     struct vf_stats_server *stats_server;
     struct vf_pools *pools;
@@ -235,7 +237,8 @@ static int open_stats(struct daemon *d, struct vf_error *err)
 
     d->stats = vf_stats_new();
     d->events = vf_events_new();
-    if (d->stats == NULL || d->events == NULL)
+    d->event_log = d->events != NULL ? event_log_start(d->events, &d->settings) : NULL;
+    if (d->stats == NULL || d->event_log == NULL)
         return vf_fail(err, VF_NO_MEMORY, "no memory");
     r = vf_stats_server_start(d->stats, d->sockets.sockets[SOCKET_STATS].fd,
                               d->settings.stats_listen, (int)d->settings.max_connections,
@@ -325,6 +328,7 @@ int daemon_run(const struct options *o, struct vf_settings *settings)
         uv_run(&d.loop, UV_RUN_DEFAULT); /* until on_stall_stopped */
     close_loop(&d);
     vf_stats_server_stop(d.stats_server);
+    event_log_stop(d.event_log);
     vf_events_free(d.events);
     vf_stats_free(d.stats);
     sockets_close(&d.sockets);
