@@ -133,10 +133,15 @@ static bool wait_ready(struct dmn *d)
     }
 }
 
-void dmn_start(struct dmn *d)
+bool dmn_try_start(struct dmn *d)
 {
     spawn(d);
-    if (wait_ready(d))
+    return wait_ready(d);
+}
+
+void dmn_start(struct dmn *d)
+{
+    if (dmn_try_start(d))
         return;
     show_log(d);
     cr_assert_fail("the daemon ended with %d instead of starting", dmn_wait(d));

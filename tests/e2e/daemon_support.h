@@ -37,7 +37,9 @@ void dmn_open(struct dmn *d, const char *const *args);
 void dmn_prepare(struct dmn *d, const char *const *args);
 /* Starts the daemon and waits until it says that it is ready. */
 void dmn_start(struct dmn *d);
-/* The same, but it is expected to end by itself: its exit status. */
+/* True: it is ready; false: it has ended, and dmn_wait tells how. */
+bool dmn_try_start(struct dmn *d);
+/* The same as dmn_start, but it is expected to end by itself: its exit status. */
 int dmn_start_fails(struct dmn *d);
 /* SIGKILL, then dmn_start goes on in the same directories. */
 void dmn_kill(struct dmn *d);
