@@ -110,8 +110,12 @@ int channel_open(const char *spec, int epoll_fd)
 
 void channel_event(uint32_t events)
 {
-    host_away = (events & EPOLLHUP) != 0;
-    silent = silent || host_away;
+    bool away = (events & EPOLLHUP) != 0;
+
+    /* Only as it leaves: its first word may be here before the news that it is back, and the answer then waits for
+     * that news. */
+    silent = silent || (away && !host_away);
+    host_away = away;
 }
 
 ssize_t channel_read(void *buf, size_t size)
