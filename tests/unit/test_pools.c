@@ -69,7 +69,7 @@ Test(pools, an_empty_pool_clones_and_no_template_boots, .timeout = 60)
     vm = pools_take(&t, "web", &alice, 0);
     expect_source(vm, "clone", "pool empty");
     vm = pools_take(&t, "web", &alice, COLD);
-    expect_source(vm, "cold", "ready");
+    expect_source(vm, "cold", "asked for");
     pools_close(&t);
 }
 
