@@ -43,6 +43,12 @@ static int listen_notify(const struct dmn *d)
     return fd;
 }
 
+static void make_dir(char *buf, size_t size, const char *below)
+{
+    snprintf(buf, size, "%.30s/vf-daemon-XXXXXX", below);
+    cr_assert_not_null(mkdtemp(buf), "%s: %s", buf, strerror(errno));
+}
+
 void dmn_prepare(struct dmn *d, const char *const *args)
 {
     const char *tmp = getenv("TMPDIR");
@@ -50,10 +56,13 @@ void dmn_prepare(struct dmn *d, const char *const *args)
 
     memset(d, 0, sizeof(*d));
     d->pidfd = d->notify_fd = -1;
-    snprintf(d->dir, sizeof(d->dir), "%.30s/vf-daemon-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    cr_assert_not_null(mkdtemp(d->dir), "%s", strerror(errno));
+    make_dir(d->dir, sizeof(d->dir), tmp != NULL ? tmp : "/tmp");
+    make_dir(d->run_dir, sizeof(d->run_dir),
+             tmp == NULL && access("/dev/shm", W_OK) == 0 ? "/dev/shm"
+             : tmp != NULL                                ? tmp
+                                                          : "/tmp");
     snprintf(d->state, sizeof(d->state), "%s/state", d->dir);
-    snprintf(d->run, sizeof(d->run), "%s/run", d->dir);
+    snprintf(d->run, sizeof(d->run), "%s/run", d->run_dir);
     for (; args != NULL && args[n] != NULL; n++) {
         cr_assert_lt(n, DMN_MAX_ARGS - 1);
         d->args[n] = args[n];
@@ -209,6 +218,17 @@ void dmn_close(struct dmn *d)
         cr_expect_eq(status, 0, "the daemon ended with %d", status);
     }
     cr_expect_eq(vf_remove_tree(AT_FDCWD, d->dir, &err), 0, "%s", err.msg);
+    cr_expect_eq(vf_remove_tree(AT_FDCWD, d->run_dir, &err), 0, "%s", err.msg);
+}
+
+void dmn_let_all_in(struct dmn *d)
+{
+    char sock[120];
+
+    snprintf(sock, sizeof(sock), "%s/api.sock", d->run);
+    cr_assert_eq(chmod(d->run_dir, 0755), 0);
+    cr_assert_eq(chmod(d->run, 0755), 0);
+    cr_assert_eq(chmod(sock, 0666), 0);
 }
 
 /* ---- what it has */

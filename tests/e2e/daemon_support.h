@@ -24,7 +24,8 @@
 #define DMN_MAX_ARGS 32
 
 struct dmn {
-    char dir[64]; /* scratch, absolute: state/, run/, log */
+    char dir[64];     /* scratch, absolute: state/, log */
+    char run_dir[64]; /* scratch for run/, in memory where that is possible, as /run is */
     char state[80], run[80];
     pid_t pid; /* 0: not running */
     int pidfd, notify_fd;
@@ -48,7 +49,7 @@ int dmn_stop(struct dmn *d);
 /* Waits for its end, whatever it comes of. */
 int dmn_wait(struct dmn *d);
 void dmn_signal(struct dmn *d, int signum);
-/* Stops it if it runs (which must end with status 0), and removes the directory. */
+/* Stops it if it runs (which must end with status 0), and removes the directories. */
 void dmn_close(struct dmn *d);
 /* All it has logged; the test frees it. */
 char *dmn_log(const struct dmn *d);
@@ -56,6 +57,9 @@ char *dmn_log(const struct dmn *d);
 int dmn_vm_dirs(const struct dmn *d);
 int dmn_fds(const struct dmn *d);
 int64_t dmn_rss_kib(const struct dmn *d);
+
+/* Lets every user connect to api.sock: as one who is no admin. Takes root. */
+void dmn_let_all_in(struct dmn *d);
 
 /* ---- one request, one answer. The body is malloc'd and NUL-terminated. body: NULL: none */
 char *dmn_call(struct dmn *d, int want_status, const char *method, const char *path,
