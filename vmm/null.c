@@ -307,7 +307,9 @@ static void on_op(uv_timer_t *t)
 static int begin(struct vf_vm *vm)
 {
     struct null_vm *n = null_of(vm);
-    vf_timer_at(&n->op_timer, vf_now_us() + n->script->op[vm->op].delay_us, on_op);
+    int64_t delay_us = n->script->op[vm->op].delay_us;
+    /* Deadlines are rounded up to whole ms; without a delay it is the loop's next turn. */
+    vf_timer_at(&n->op_timer, delay_us ? vf_now_us() + delay_us : 0, on_op);
     return 0;
 }
 
