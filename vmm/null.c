@@ -284,7 +284,7 @@ static void on_op(uv_timer_t *t)
 {
     struct null_vm *n = t->data;
     enum vf_vm_op op = n->vm.op;
-    if (op == VF_VM_OP_NONE) /* a deadline or a cancel was faster */
+    if (op == VF_VM_OP_NONE || n->kill_asked) /* a deadline, a cancel or a kill was faster */
         return;
     const struct vf_null_step *s = &n->script->op[op];
     struct vf_error e;
