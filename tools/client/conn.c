@@ -49,17 +49,17 @@ static int address(const char *path, struct sockaddr_un *ret, int *ret_dirfd, st
     return 0;
 }
 
-/* Sets one of the socket's time limits to what is left, unless it is that already. */
+/* Sets one of the socket's time limits so that it does not pass the deadline. A shorter one stays if it is not much
+ * shorter: when it passes, the caller comes here again. So requests with different deadlines, in turn, set nothing. */
 static int limit(struct vf_conn *c, int which, int *current_ms, int64_t deadline_us)
 {
-    int left = vf_deadline_left_ms(deadline_us);
-    int want = left < 0 ? 0 : left;
+    int left = vf_deadline_left_ms(deadline_us), want = left < 0 ? 0 : left;
     struct timeval tv;
 
     if (left == 0)
         return -ETIMEDOUT;
-    /* A few ms too long do no harm: most requests begin with the same limit, a little late. */
-    if (want == *current_ms || (want > 1000 && *current_ms >= want && *current_ms - want < 20))
+    if (want == *current_ms ||
+        (*current_ms > 0 && left > 0 && *current_ms <= left && left / 4 < *current_ms))
         return 0;
     tv = (struct timeval){.tv_sec = want / 1000, .tv_usec = want % 1000 * 1000};
     if (setsockopt(c->fd, SOL_SOCKET, which, &tv, sizeof(tv)) != 0)
@@ -165,9 +165,7 @@ int vf_conn_send(struct vf_conn *c, const void *data, size_t len, int64_t deadli
             done += (size_t)n;
         else if (errno == EAGAIN && c->cancel_fd >= 0)
             r = wait_for(c, POLLOUT, deadline_us, err);
-        else if (errno == EAGAIN)
-            r = -ETIMEDOUT;
-        else if (errno != EINTR)
+        else if (errno != EINTR && errno != EAGAIN)
             r = -errno;
     }
     if (ret_sent != NULL)
@@ -204,9 +202,7 @@ int vf_conn_fill(struct vf_conn *c, int64_t deadline_us, struct vf_error *err)
             c->end += (size_t)n;
             return (int)n;
         }
-        if (errno == EAGAIN)
-            r = c->cancel_fd >= 0 ? 0 : -ETIMEDOUT;
-        else if (errno != EINTR)
+        if (errno != EAGAIN && errno != EINTR)
             r = -errno;
     }
     if (r == -ETIMEDOUT)
