@@ -14,7 +14,7 @@ SAN ?=
 
 # Every Debian package that building, the demo and the tests use.
 DEPS := gcc libc6-dev make pkg-config libuv1-dev libcjson-dev libssl-dev \
-        libmicrohttpd-dev \
+        libmicrohttpd-dev jq curl \
         libcriterion-dev python3 python3-yaml python3-jsonschema qemu-system-x86 qemu-utils \
         gcc-multilib binutils cpio kmod busybox-static e2fsprogs zstd ca-certificates iproute2
 # What only `make check` uses: clang for libFuzzer; promtool and a real Prometheus, which takes some 320 MB with what it needs and,
@@ -70,7 +70,7 @@ JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 .PHONY: help
 help:
 	@echo 'make TARGET, as root where packages are missing:'
-	@echo '  demo        install what is missing, build, clone a real VM 4 times and prove it'
+	@echo '  demo        install what is missing, build, run the daemon with real VMs from start to stop'
 	@echo '  check       install what is missing, build, run all tests, also under ASan+UBSan and TSan'
 	@echo '  all         build the programs and the guest agent'
 	@echo '  guest       build the guest images (needs the network for the kernel package, once)'
@@ -227,7 +227,7 @@ check-fuzz:
 .PHONY: demo bench
 demo: deps
 	$(MAKE) $(JOBS) all guest
-	build/vmfactory-demo --spec templates/specs/linux.json
+	tools/demo/demo build templates/specs/linux.json
 bench: deps
 	$(MAKE) $(JOBS) all guest
 	build/vmfactory-bench --specs templates/specs $(BENCH_ARGS)
@@ -253,7 +253,7 @@ format:
 install: all install-daemon
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/vmfactory \
 	    $(DESTDIR)$(PREFIX)/share/vmfactory/specs $(DESTDIR)$(PREFIX)/share/doc/vmfactory
-	install -m 755 build/vmfactory-demo build/vmfactory-bench build/vmfactory-floor \
+	install -m 755 build/vmfactory-bench build/vmfactory-floor \
 	    $(DESTDIR)$(PREFIX)/bin
 	install -m 755 build/vmfactory-agent tools/image/build-image \
 	    $(DESTDIR)$(PREFIX)/lib/vmfactory

@@ -5,7 +5,6 @@
  * left. Then: every VM whose acquire was answered is still leased to its holder and runs commands, no id was handed out
  * twice, and once all is released and the daemon has stopped no process, memory or file of it is left.
  */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,34 +23,12 @@ struct killed {
     char lease[16], taken[16];
 };
 
-/* VMMs of this test: each was started by a name that lies in its directory. */
-static int vmms(const struct killed *k)
-{
-    char path[300], line[300];
-    DIR *proc = opendir("/proc");
-    int n = 0;
-
-    for (struct dirent *e; (e = readdir(proc));) {
-        if (e->d_name[0] < '0' || e->d_name[0] > '9')
-            continue;
-        snprintf(path, sizeof(path), "/proc/%.20s/cmdline", e->d_name);
-        FILE *f = fopen(path, "re");
-        if (!f)
-            continue;
-        line[fread(line, 1, sizeof(line) - 1, f)] = 0; /* argv[0], NUL */
-        fclose(f);
-        n += strcmp(line, k->qemu) == 0;
-    }
-    closedir(proc);
-    return n;
-}
-
 static void await_vmms(const struct killed *k, int n)
 {
     int64_t until = vf_deadline_after_ms(DMN_LONG_MS);
-    while (vmms(k) != n && vf_now_us() < until)
+    while (dmn_vmms(k->qemu) != n && vf_now_us() < until)
         usleep(20000); /* no event tells when another's process has ended */
-    cr_expect_eq(vmms(k), n, "%d VMMs run, not %d", vmms(k), n);
+    cr_expect_eq(dmn_vmms(k->qemu), n, "%d VMMs run, not %d", dmn_vmms(k->qemu), n);
 }
 
 static void await_no_dirs(const struct killed *k)

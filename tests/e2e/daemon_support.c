@@ -287,6 +287,29 @@ int dmn_vm_dirs(const struct dmn *d)
     return n;
 }
 
+int dmn_vmms(const char *name)
+{
+    char path[300], line[300];
+    DIR *proc = opendir("/proc");
+    int n = 0;
+
+    for (struct dirent *e; (e = readdir(proc)) != NULL;) {
+        FILE *f;
+
+        if (e->d_name[0] < '0' || e->d_name[0] > '9')
+            continue;
+        snprintf(path, sizeof(path), "/proc/%.20s/cmdline", e->d_name);
+        f = fopen(path, "re");
+        if (f == NULL)
+            continue;
+        line[fread(line, 1, sizeof(line) - 1, f)] = '\0'; /* argv[0], NUL */
+        fclose(f);
+        n += strcmp(line, name) == 0;
+    }
+    closedir(proc);
+    return n;
+}
+
 int dmn_fds(const struct dmn *d)
 {
     char path[64];

@@ -53,6 +53,8 @@ void dmn_signal(struct dmn *d, int signum);
 void dmn_close(struct dmn *d);
 /* All it has logged; the test frees it. */
 char *dmn_log(const struct dmn *d);
+/* Processes that were started by this path (a VMM's, best a name in d->dir that nobody else uses). */
+int dmn_vmms(const char *name);
 /* Directories of VMs in the run directory; descriptors, KiB of resident memory of the daemon. */
 int dmn_vm_dirs(const struct dmn *d);
 int dmn_fds(const struct dmn *d);
