@@ -147,9 +147,11 @@ Test(api_clients, nonsense_is_survived)
         "POST /v1/vms/x/exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n"
         "Content-Length: 0\r\n\r\n",
     };
+    /* What could still become a request is waited for. */
+    static const char *const args[] = {"--set", "request_timeout_ms=500", NULL};
     struct dmn d;
 
-    dmn_open(&d, NULL);
+    dmn_open(&d, args);
     for (size_t i = 0; i < sizeof(nonsense) / sizeof(nonsense[0]); i++) {
         struct dmn_conn c;
 
