@@ -21,7 +21,6 @@
 #include "base/log.h"
 #include "pool/pools_internal.h"
 #include "pool/pressure.h"
-#include "vmm/vmm.h"
 
 /* ---- small things */
 
@@ -265,7 +264,7 @@ int vf_pools_processes(struct vf_pools *p, struct vf_vm_process *ret, int max)
         TAILQ_FOREACH(s, &pool->all, all)
         {
             bool idle = s->state == VF_SLOT_PARKED || s->state == VF_SLOT_LEASED;
-            pid_t pid = idle && s->vm ? vf_vm_info_of(vf_instance_vm(s->vm))->pid : 0;
+            pid_t pid = idle ? vf_slot_pid(s) : 0;
             if (pid && n < max)
                 ret[n++] = (struct vf_vm_process){pid, pool->stats};
         }

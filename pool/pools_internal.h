@@ -252,6 +252,8 @@ void vf_pool_set_current(struct vf_pool *pool, int64_t generation);
 void vf_slot_set_state(struct vf_slot *s, enum vf_slot_state state);
 /* A VM that is ready and nobody's: to a waiting caller, parked, or destroyed if there are enough. */
 void vf_slot_settle(struct vf_slot *s);
+/* Of its VMM; 0: it has no process of its own, or not any more. */
+pid_t vf_slot_pid(const struct vf_slot *s);
 int vf_slot_record(struct vf_slot *s, enum vf_record_state state, struct vf_error *err);
 void vf_slot_watch(struct vf_slot *s); /* its death */
 void vf_slot_destroy(struct vf_slot *s);

@@ -5,7 +5,6 @@
 #include <time.h>
 #include "base/clock.h"
 #include "pool/pools_internal.h"
-#include "vmm/vmm.h"
 
 static void put_error(struct vf_json_writer *w, const char *key, const struct vf_error *err)
 {
@@ -238,7 +237,7 @@ void vf_slot_write(struct vf_json_writer *w, const char *key, const struct vf_sl
     vf_jw_string(w, "source", s->was_leased ? vf_got_names[s->got] : NULL);
     vf_jw_string(w, "reason", s->was_leased ? s->reason : NULL);
     put_number(w, "generation", s->generation);
-    put_number(w, "pid", s->vm ? vf_vm_info_of(vf_instance_vm(s->vm))->pid : 0);
+    put_number(w, "pid", vf_slot_pid(s));
     put_time(w, "created", s->created_ms);
     put_error(w, "death", s->death);
     put_agent(w, s);

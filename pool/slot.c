@@ -145,6 +145,13 @@ void vf_slot_forget(struct vf_slot *s)
 
 /* ---- the journal */
 
+pid_t vf_slot_pid(const struct vf_slot *s)
+{
+    const struct vf_vm *vm =
+        s->vm ? vf_instance_vm(s->vm) : NULL; /* gone first of what is taken apart */
+    return vm ? vf_vm_info_of(vm)->pid : 0;
+}
+
 int vf_slot_record(struct vf_slot *s, enum vf_record_state state, struct vf_error *err)
 {
     const struct vf_proof *proof = s->vm ? vf_instance_proof(s->vm) : NULL;
