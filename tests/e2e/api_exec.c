@@ -1,6 +1,7 @@
 /* Commands over the API, in both forms: streams, ends, floods, slow readers, callers that leave. */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "base/wire.h"
 #include "pool/exec_frames.h"
 #include "tests/e2e/daemon_support.h"
+#include "tests/e2e/factory_support.h"
 
 TestSuite(api_exec, .timeout = 120);
 
@@ -70,6 +72,41 @@ static void expect_fds(struct vm *v, int before)
     int now = dmn_fds(&v->d);
 
     cr_expect_leq(now, before + 2, "%d, were %d", now, before);
+}
+
+#define UPGRADE "Connection: Upgrade\r\nUpgrade: vmfactory-exec\r\n"
+
+static void upgrade(struct vm *v, struct dmn_conn *c, const char *body)
+{
+    dmn_dial(&v->d, c, "api.sock");
+    dmn_ask(c, "POST", v->exec, UPGRADE, body);
+    cr_assert_eq(dmn_head(c), 101, "%d", c->status);
+    cr_expect_str_eq(dmn_header(c, "Upgrade"), "vmfactory-exec");
+}
+
+static bool send_frame(struct dmn_conn *c, enum vf_exec_frame type, const void *data, size_t len)
+{
+    uint8_t head[VF_EXEC_FRAME_HEADER];
+
+    vf_exec_frame_header(head, type, len);
+    return dmn_send(c, head, sizeof(head)) && dmn_send(c, data, len);
+}
+
+/* The next frame; its payload, NUL-terminated, is in a static buffer. -1: closed. */
+static int receive_frame(struct dmn_conn *c, const char **ret_data, size_t *ret_len)
+{
+    static char data[VF_EXEC_FRAME_MAX + 1];
+    uint8_t head[VF_EXEC_FRAME_HEADER];
+
+    if (!dmn_bytes(c, head, sizeof(head)))
+        return -1;
+    cr_assert(head[1] == 0 && head[2] == 0 && head[3] == 0);
+    *ret_len = (size_t)head[4] << 24 | (size_t)head[5] << 16 | (size_t)head[6] << 8 | head[7];
+    cr_assert_leq(*ret_len, VF_EXEC_FRAME_MAX);
+    cr_assert(dmn_bytes(c, data, *ret_len));
+    data[*ret_len] = '\0';
+    *ret_data = data;
+    return head[0];
 }
 
 /* ---- the plain form */
@@ -278,42 +315,54 @@ Test(api_exec, a_vm_released_in_the_middle_ends_the_stream_with_an_error)
     dmn_close(&v.d);
 }
 
+/* A real VMM, killed while commands run in its guest: both forms are told. */
+Test(api_exec, a_vmm_that_dies_ends_the_streams_with_an_error)
+{
+    const char *missing = fac_missing(false, VF_ACCEL_TCG);
+    char spec[1000], line[2000], pid[16];
+    struct vm v;
+    struct vf_json *j;
+    struct dmn_conn plain, up;
+    const char *data;
+    size_t len;
+    int type;
+
+    if (missing != NULL)
+        sup_skip("api_exec", "a_vmm_that_dies", "%s", missing);
+    dmn_open(&v.d, NULL);
+    snprintf(spec, sizeof(spec),
+             "{\"name\":\"tiny\",\"accel\":\"tcg\",\"memory\":{\"size_mib\":64},"
+             "\"boot\":{\"kernel\":\"%s\"},\"agent\":{\"channel\":\"serial\"}}",
+             sup_guest_file("tiny.elf"));
+    free(dmn_call(&v.d, 201, "POST", "/v1/templates", spec));
+    j = dmn_json(&v.d, 201, "POST", "/v1/vms", "{\"template\":\"tiny\"}");
+    snprintf(v.path, sizeof(v.path), "/v1/vms/%.20s", dmn_str(j, "id"));
+    snprintf(v.exec, sizeof(v.exec), "%s/exec", v.path);
+    snprintf(pid, sizeof(pid), "%lld", (long long)dmn_int(j, "pid"));
+    vf_json_delete(j);
+    dmn_dial(&v.d, &plain, "api.sock");
+    dmn_ask(&plain, "POST", v.exec, NULL, "{\"argv\":[\"hang\"]}");
+    cr_assert_eq(dmn_head(&plain), 200);
+    upgrade(&v, &up, "{\"argv\":[\"hang\"]}");
+    cr_assert_gt(atoi(pid), 1);
+    cr_assert_eq(kill(atoi(pid), SIGKILL), 0);
+    cr_assert(dmn_line(&plain, line, sizeof(line)));
+    cr_expect_not_null(strstr(line, "{\"error\":{\"code\":\"vmm_died\""), "%s", line);
+    cr_expect_not(dmn_line(&plain, line, sizeof(line)));
+    while ((type = receive_frame(&up, &data, &len)) == VF_EXEC_STDOUT || type == VF_EXEC_STDERR)
+        ;
+    cr_expect_eq(type, VF_EXEC_EXIT);
+    cr_expect_not_null(strstr(data, "{\"error\":{\"code\":\"vmm_died\""), "%s", data);
+    dmn_hang_up(&plain);
+    dmn_hang_up(&up);
+    j = dmn_json(&v.d, 200, "GET", v.path, NULL);
+    cr_expect_str_eq(dmn_str(j, "state"), "dead");
+    cr_expect_str_eq(dmn_str(j, "death.code"), "vmm_died");
+    vf_json_delete(j);
+    vm_close(&v);
+}
+
 /* ---- the upgraded form */
-
-#define UPGRADE "Connection: Upgrade\r\nUpgrade: vmfactory-exec\r\n"
-
-static void upgrade(struct vm *v, struct dmn_conn *c, const char *body)
-{
-    dmn_dial(&v->d, c, "api.sock");
-    dmn_ask(c, "POST", v->exec, UPGRADE, body);
-    cr_assert_eq(dmn_head(c), 101, "%d", c->status);
-    cr_expect_str_eq(dmn_header(c, "Upgrade"), "vmfactory-exec");
-}
-
-static bool send_frame(struct dmn_conn *c, enum vf_exec_frame type, const void *data, size_t len)
-{
-    uint8_t head[VF_EXEC_FRAME_HEADER];
-
-    vf_exec_frame_header(head, type, len);
-    return dmn_send(c, head, sizeof(head)) && dmn_send(c, data, len);
-}
-
-/* The next frame; its payload, NUL-terminated, is in a static buffer. -1: closed. */
-static int receive_frame(struct dmn_conn *c, const char **ret_data, size_t *ret_len)
-{
-    static char data[VF_EXEC_FRAME_MAX + 1];
-    uint8_t head[VF_EXEC_FRAME_HEADER];
-
-    if (!dmn_bytes(c, head, sizeof(head)))
-        return -1;
-    cr_assert(head[1] == 0 && head[2] == 0 && head[3] == 0);
-    *ret_len = (size_t)head[4] << 24 | (size_t)head[5] << 16 | (size_t)head[6] << 8 | head[7];
-    cr_assert_leq(*ret_len, VF_EXEC_FRAME_MAX);
-    cr_assert(dmn_bytes(c, data, *ret_len));
-    data[*ret_len] = '\0';
-    *ret_data = data;
-    return head[0];
-}
 
 static void expect_frame(struct dmn_conn *c, int type, const char *payload)
 {
