@@ -2,6 +2,7 @@
  * the same when it is read again. The first byte picks the table. */
 #include "base/json.h"
 #include "fuzz.h"
+#include "pool/pools.h"
 #include "pool/settings.h"
 
 static const char *const colours[] = {"none", "red", "green", NULL};
@@ -120,13 +121,41 @@ static void settings(const char *text, size_t len)
     vf_settings_free(&second);
 }
 
+static void pool_settings(const char *text, size_t len)
+{
+    struct vf_pool_config first = {0}, second = {0};
+    struct vf_error err;
+    char *a;
+
+    if (vf_json_decode(text, len, 65536, vf_pool_config_fields, &first, "body", &err) < 0)
+        return;
+    a = vf_json_encode(vf_pool_config_fields, &first);
+    FUZZ_CHECK(a != NULL);
+    for (const struct vf_json_field *f = vf_pool_config_fields; f->name != NULL; f++)
+        if (f->type == VF_JSON_INT && *(int64_t *)((char *)&first + f->offset) < f->min)
+            goto out; /* was left out, and 0 is none that may be given */
+    FUZZ_CHECK(vf_json_decode(a, strlen(a), 65536, vf_pool_config_fields, &second, NULL, &err) ==
+               0);
+    FUZZ_CHECK(first.target == second.target && first.park == second.park &&
+               first.autosize == second.autosize && first.max_leases == second.max_leases);
+out:
+    free(a);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
-    if (data[0] % 2 == 0)
+    switch (data[0] % 3) {
+    case 0:
         every_type((const char *)data + 1, size - 1);
-    else
+        break;
+    case 1:
         settings((const char *)data + 1, size - 1);
+        break;
+    default:
+        pool_settings((const char *)data + 1, size - 1);
+        break;
+    }
     return 0;
 }
