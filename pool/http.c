@@ -47,7 +47,7 @@ static void set_accepting(struct vf_http *h, bool on)
 /* Accepts if there is room, and if it does not pause for want of descriptors. */
 static void accept_if_room(struct vf_http *h)
 {
-    bool room = h->n_conns + h->n_lingering < h->o.max_connections;
+    bool room = h->n_conns < h->o.max_connections;
 
     set_accepting(h, room && !uv_is_active((const uv_handle_t *)&h->accept_timer));
 }
@@ -58,16 +58,12 @@ static void on_limit(uv_timer_t *t);
 
 static void limit_arm(struct vf_http *h)
 {
-    uint64_t limit = (uint64_t)h->o.request_timeout_ms, oldest = UINT64_MAX, now;
+    uint64_t now = uv_now(h->loop), end;
 
-    if (h->limited_head != NULL)
-        oldest = h->limited_head->since_ms;
-    if (h->lingering_head != NULL && h->lingering_head->since_ms < oldest)
-        oldest = h->lingering_head->since_ms;
-    if (oldest == UINT64_MAX)
+    if (h->limited_head == NULL)
         return;
-    now = uv_now(h->loop);
-    uv_timer_start(&h->limit_timer, on_limit, oldest + limit > now ? oldest + limit - now : 0, 0);
+    end = h->limited_head->since_ms + (uint64_t)h->o.request_timeout_ms;
+    uv_timer_start(&h->limit_timer, on_limit, end > now ? end - now : 0, 0);
 }
 
 static void on_limit(uv_timer_t *t)
@@ -79,12 +75,9 @@ static void on_limit(uv_timer_t *t)
     if (now >= limit) {
         while ((c = h->limited_head) != NULL && c->since_ms <= now - limit) {
             vf_http_limit_stop(c);
-            if (c->watch.on_lost != NULL && vf_http_unread(c->fd))
-                vf_http_answer_lost(&c->watch);
+            vf_http_await_end(c, true);
             shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd is told of it like of a hang-up */
         }
-        vf_http_lingering_expire(h, now - limit);
-        accept_if_room(h);
     }
     limit_arm(h);
 }
@@ -139,7 +132,6 @@ static void run(struct vf_http *h)
         /* Not 0: the time of the slow lane, which never comes. */
         more = h->kicked || (MHD_get_timeout(h->mhd, &left) == MHD_YES && left == 0);
     }
-    accept_if_room(h); /* who lingered may be gone */
     if (more)
         vf_http_kick(h);
     else
@@ -209,7 +201,6 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
         *socket_context = c;
         if (c == NULL) /* its first request ends it */
             return;
-        c->kind = VF_HTTP_CONN;
         c->h = h;
         c->mhd = mhd;
         c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
@@ -226,7 +217,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
         return;
     if (c->req != NULL) /* ended without its request having been completed */
         vf_http_req_finish(c->req, false);
-    vf_http_watch_closed(c);
+    vf_http_answer_kept(&c->watch);
     vf_http_unwatch_conn(c);
     vf_http_limit_stop(c);
     *(c->prev != NULL ? &c->prev->next : &h->conns) = c->next;
@@ -388,10 +379,13 @@ static void close_connections(struct vf_http *h)
     if (h->mhd == NULL)
         return;
     for (struct vf_http_conn *c = h->conns; c != NULL; c = c->next) {
-        if (c->req == NULL || !c->req->suspended)
+        if (c->waiting)
+            vf_http_await_end(c, false);
+        else if (c->req != NULL && c->req->suspended)
+            vf_http_req_gone(c->req);
+        else
             continue;
-        vf_http_req_gone(c->req); /* resumes it and kicks, so we come back */
-        any = true;
+        any = true; /* it was resumed, and we come back */
     }
     if (!any && !h->kicked && !shut_upgraded(h))
         finish_close(h);
@@ -405,7 +399,6 @@ static void finish_close(struct vf_http *h)
     uv_poll_stop(&h->watch_poll);
     h->mhd = NULL;
     MHD_stop_daemon(mhd);
-    vf_http_lingering_end(h);
     vf_close_fd(&h->watch_epoll);
     close_handles(h);
 }

@@ -80,8 +80,9 @@ void vf_http_reply_error(struct vf_http_req *req, const struct vf_error *err, in
 void vf_http_defer(struct vf_http_req *req, void (*on_gone)(void *arg), void *arg);
 /* For answers whose loss matters (a lease): on_lost is called once if the answer could not be delivered: it failed
  * to be written, or the peer closed without having read it or has not read it within the time limit. Call before the
- * reply; arg must live until on_lost or on_kept (the next request came or the connection ended orderly), exactly one
- * of which is called; for a deferred request whose peer hangs up, on_lost comes some time after on_gone. */
+ * reply; arg must live until on_lost or on_kept (the peer has read it, or the server ended first), exactly one of
+ * which is called; for a deferred request whose peer hangs up, on_lost comes some time after on_gone. The
+ * connection's next request waits until the answer was read. */
 void vf_http_watch_answer(struct vf_http_req *req, void (*on_lost)(void *arg),
                           void (*on_kept)(void *arg), void *arg);
 

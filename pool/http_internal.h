@@ -40,8 +40,6 @@ void vf_http_uri_nearest(const struct vf_http_uri *u, const struct vf_http_route
 bool vf_http_has_token(const char *value, const char *token);
 
 /* ---- http_watch.c: what is in the server's own epoll set, edge-triggered */
-enum vf_http_watch_kind { VF_HTTP_CONN, VF_HTTP_LINGERING };
-
 struct vf_http_answer_watch { /* on_lost == NULL: none */
     void (*on_lost)(void *arg);
     void (*on_kept)(void *arg);
@@ -49,13 +47,13 @@ struct vf_http_answer_watch { /* on_lost == NULL: none */
 };
 
 struct vf_http_conn {
-    enum vf_http_watch_kind kind; /* first: what the epoll set points to begins with it */
     struct vf_http *h;
     struct MHD_Connection *mhd;
     int fd; /* libmicrohttpd's */
     struct vf_caller caller;
     struct vf_http_req *req;           /* being served, or NULL */
     struct vf_http_answer_watch watch; /* of the answer before: written, not known to be read */
+    bool waiting;                      /* suspended until that is decided */
     bool in_watch_set;
     bool caller_known;
     bool slow_lane; /* see vf_http_suspend */
@@ -67,32 +65,18 @@ struct vf_http_conn {
     struct vf_http_conn *limited_prev, *limited_next;
 };
 
-/* A connection that is closed but for a duplicate of its descriptor: its peer has not read the last
- * answer yet. */
-struct vf_http_lingering {
-    enum vf_http_watch_kind kind;
-    struct vf_http *h;
-    int fd;
-    struct vf_http_answer_watch watch;
-    uint64_t since_ms;
-    struct vf_http_lingering *prev, *next; /* oldest first */
-};
-
 int vf_http_watch_open(struct vf_http *h, struct vf_error *err);
 /* Adds c to the set; a failure means that a hang-up is noticed late. */
 void vf_http_watch_conn(struct vf_http_conn *c);
 void vf_http_unwatch_conn(struct vf_http_conn *c);
-/* Looks for hang-ups; before each MHD_run, which would swallow a socket's error. */
+/* Looks who hung up or has read; before each MHD_run. */
 void vf_http_watch_look(struct vf_http *h);
-/* The connection is about to be closed: decides about its last answer, or lingers. */
-void vf_http_watch_closed(struct vf_http_conn *c);
 void vf_http_answer_kept(struct vf_http_answer_watch *w);
 void vf_http_answer_lost(struct vf_http_answer_watch *w);
-/* Whether the peer has not read all that was written. */
-bool vf_http_unread(int fd);
-/* Ends those that linger since before_ms or longer. */
-void vf_http_lingering_expire(struct vf_http *h, uint64_t before_ms);
-void vf_http_lingering_end(struct vf_http *h);
+/* The answer was written: if it is watched and not read yet, the connection is suspended until it is. */
+void vf_http_await_reading(struct vf_http_conn *c);
+/* Enough of that: what is not decided counts as lost or kept. */
+void vf_http_await_end(struct vf_http_conn *c, bool lost);
 
 /* ---- http.c */
 struct vf_http {
@@ -108,9 +92,8 @@ struct vf_http {
     int watch_epoll;
     int n_watched; /* in watch_epoll */
     bool accepting, kicked, closing;
-    int n_conns, n_lingering;
+    int n_conns;
     struct vf_http_conn *conns, *limited_head, *limited_tail;
-    struct vf_http_lingering *lingering_head, *lingering_tail;
     void (*done)(void *arg);
     void *done_arg;
 };

@@ -13,7 +13,6 @@
 #include "pool/http_internal.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,7 +73,6 @@ void *vf_http_on_request_line(void *cls, const char *uri, struct MHD_Connection 
     (void)cls;
     if (c == NULL)
         return NULL;
-    vf_http_answer_kept(&c->watch); /* who asks again has read the answer before */
     vf_http_limit_start(c);
     req = (struct vf_http_req *)calloc(1, sizeof(*req));
     if (req == NULL)
@@ -254,7 +252,15 @@ static enum MHD_Result handle(struct vf_http_req *req)
                 req->route->pattern);
         vf_http_reply_error(req, &err, 0);
     }
-    return queue(req);
+    if (req->watch.on_lost == NULL)
+        return queue(req);
+    /* Written in several steps, an answer may have been read and its connection closed by the peer before the last of
+     * them; libmicrohttpd takes that for a hang-up, unless it does not poll the connection: resumed ones it just
+     * writes to. So a watched answer goes the way of a deferred one. */
+    req->state = VF_HTTP_DEFERRED;
+    vf_http_suspend(req);
+    vf_http_resume(req);
+    return MHD_YES;
 }
 
 enum MHD_Result vf_http_on_request(void *cls, struct MHD_Connection *mhd, const char *url,
@@ -340,14 +346,6 @@ void vf_http_req_finish(struct vf_http_req *req, bool delivered)
     free(req);
 }
 
-/* Whether the peer has closed its sending side. */
-static bool half_closed(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
-
-    return poll(&p, 1, 0) > 0 && (p.revents & POLLRDHUP) != 0;
-}
-
 void vf_http_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
                           enum MHD_RequestTerminationCode code)
 {
@@ -368,13 +366,7 @@ void vf_http_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     if (c->slow_lane)
         MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
     c->slow_lane = false;
-    /* The end of file may have come together with the request, and then no event tells of it any
-     * more: a resumed connection is read without one. */
-    if (delivered && half_closed(c->fd)) {
-        MHD_suspend_connection(mhd);
-        MHD_resume_connection(mhd);
-        vf_http_kick(c->h);
-    }
+    vf_http_await_reading(c);
 }
 
 /* ---- for handlers */

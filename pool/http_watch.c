@@ -6,26 +6,20 @@
  * rest. Only the second, POLLHUP, means that it is gone; after the first it still waits for its answer.
  *
  * A unix socket that is closed with data unread in it leaves ECONNRESET to its peer, once: whoever reads from the socket
- * or its SO_ERROR takes it. Hence the look before each run of libmicrohttpd. (Between the look and its recv lies a
- * microsecond; an answer thrown away just then counts as kept, and its lease's end is left to its time to live.)
+ * or its SO_ERROR takes it. So a connection with a watched answer stays suspended until that is decided, where
+ * libmicrohttpd does not read:
  *
- *     answer written -> the next request                        -> kept
- *                    -> the peer closes   ECONNRESET            -> lost
- *                                         else                  -> kept
- *                    -> we close          nothing unread        -> kept
- *                                         else: lingers; then   read, or the server ends -> kept
- *                                                               ECONNRESET, or too late  -> lost
+ *     answer written -> the peer reads it                    -> kept; the connection goes on
+ *                    -> ECONNRESET                           -> lost
+ *                    -> the time limit passes                -> lost
+ *                    -> the server ends                      -> kept, as far as we can know
  */
 #include "pool/http_internal.h"
 
-#include <fcntl.h>
 #include <linux/sockios.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
-#include "base/fd.h"
 
 #define MAX_EVENTS 64
 
@@ -47,11 +41,13 @@ void vf_http_answer_lost(struct vf_http_answer_watch *w)
         on_lost(w->arg);
 }
 
-bool vf_http_unread(int fd)
+/* Whether the peer has not read all that was written. The last byte of a buffer is counted off only
+ * after the edge that tells of its reading; what is unread counts for more. */
+static bool unread(int fd)
 {
     int n = 0;
 
-    return ioctl(fd, SIOCOUTQ, &n) == 0 && n > 0;
+    return ioctl(fd, SIOCOUTQ, &n) == 0 && n > 1;
 }
 
 /* Takes the socket's error. */
@@ -90,107 +86,73 @@ void vf_http_unwatch_conn(struct vf_http_conn *c)
     c->h->n_watched--;
 }
 
-static void look_at_conn(struct vf_http_conn *c)
-{
-    struct vf_http_answer_watch *w = &c->watch;
-    struct pollfd p = {.fd = c->fd};
-
-    if (poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0)
-        return;
-    /* An answer may be written, and its peer gone, before libmicrohttpd has ended its request. */
-    if (c->req != NULL && c->req->state == VF_HTTP_ANSWERED)
-        w = &c->req->watch;
-    if (w->on_lost != NULL && take_error(c->fd) != 0)
-        vf_http_answer_lost(w);
-    if (c->req != NULL)
-        vf_http_req_gone(c->req);
-}
-
-/* ---- closed connections whose answer is not read yet */
-
-static void lingering_free(struct vf_http_lingering *l)
-{
-    struct vf_http *h = l->h;
-
-    *(l->prev != NULL ? &l->prev->next : &h->lingering_head) = l->next;
-    *(l->next != NULL ? &l->next->prev : &h->lingering_tail) = l->prev;
-    epoll_ctl(h->watch_epoll, EPOLL_CTL_DEL, l->fd, NULL);
-    h->n_watched--;
-    h->n_lingering--;
-    vf_close_fd(&l->fd);
-    free(l);
-}
-
-static void look_at_lingering(struct vf_http_lingering *l)
+/* Decides about the last answer, if that is possible yet. */
+static bool decide(struct vf_http_conn *c)
 {
     /* In this order: what is thrown away unread no longer counts, but sets the error before. */
-    bool unread = vf_http_unread(l->fd);
+    bool waits = unread(c->fd);
 
-    if (take_error(l->fd) != 0)
-        vf_http_answer_lost(&l->watch);
-    else if (!unread)
-        vf_http_answer_kept(&l->watch);
+    if (take_error(c->fd) != 0)
+        vf_http_answer_lost(&c->watch);
+    else if (!waits)
+        vf_http_answer_kept(&c->watch);
     else
-        return;
-    lingering_free(l);
-}
-
-static bool linger(struct vf_http_conn *c)
-{
-    struct vf_http *h = c->h;
-    struct vf_http_lingering *l = (struct vf_http_lingering *)calloc(1, sizeof(*l));
-    struct epoll_event e = {.events = EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = l};
-
-    if (l == NULL)
         return false;
-    l->fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
-    if (l->fd < 0 || epoll_ctl(h->watch_epoll, EPOLL_CTL_ADD, l->fd, &e) < 0) {
-        vf_close_fd(&l->fd);
-        free(l);
-        return false;
-    }
-    h->n_watched++;
-    h->n_lingering++;
-    shutdown(l->fd, SHUT_WR);
-    l->kind = VF_HTTP_LINGERING;
-    l->h = h;
-    l->watch = c->watch;
-    l->since_ms = uv_now(h->loop);
-    l->prev = h->lingering_tail;
-    *(l->prev != NULL ? &l->prev->next : &h->lingering_head) = l;
-    h->lingering_tail = l;
     return true;
 }
 
-void vf_http_watch_closed(struct vf_http_conn *c)
+static void go_on(struct vf_http_conn *c)
 {
-    bool unread;
+    c->waiting = false;
+    MHD_resume_connection(c->mhd);
+    vf_http_kick(c->h);
+}
 
-    if (c->watch.on_lost == NULL)
+void vf_http_await_reading(struct vf_http_conn *c)
+{
+    struct epoll_event e = {.events = EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
+
+    if (c->watch.on_lost == NULL || decide(c))
         return;
-    unread = vf_http_unread(c->fd);
-    if (take_error(c->fd) != 0)
-        vf_http_answer_lost(&c->watch);
-    else if (c->h->closing || !unread || !linger(c))
-        vf_http_answer_kept(&c->watch); /* as far as we can know */
+    /* An answer that can't be watched counts as kept, and so does one at the end. */
+    if (c->h->closing || !c->in_watch_set ||
+        epoll_ctl(c->h->watch_epoll, EPOLL_CTL_MOD, c->fd, &e) < 0) {
+        vf_http_answer_kept(&c->watch);
+        return;
+    }
+    c->waiting = true;
+    MHD_suspend_connection(c->mhd);
 }
 
-void vf_http_lingering_expire(struct vf_http *h, uint64_t before_ms)
+void vf_http_await_end(struct vf_http_conn *c, bool lost)
 {
-    struct vf_http_lingering *l;
-
-    while ((l = h->lingering_head) != NULL && l->since_ms <= before_ms) {
-        vf_http_answer_lost(&l->watch);
-        lingering_free(l);
+    if (!c->waiting)
+        return;
+    if (!decide(c)) {
+        if (lost)
+            vf_http_answer_lost(&c->watch);
+        else
+            vf_http_answer_kept(&c->watch);
     }
+    go_on(c);
 }
 
-void vf_http_lingering_end(struct vf_http *h)
+static void look_at_conn(struct vf_http_conn *c)
 {
-    while (h->lingering_head != NULL) {
-        vf_http_answer_kept(&h->lingering_head->watch);
-        lingering_free(h->lingering_head);
+    struct pollfd p = {.fd = c->fd};
+
+    if (c->waiting) {
+        if (decide(c))
+            go_on(c);
+        return;
     }
+    if (poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0 || c->req == NULL)
+        return;
+    /* An answer may be written, and its peer gone, before libmicrohttpd has ended its request. */
+    if (c->req->state == VF_HTTP_ANSWERED && c->req->watch.on_lost != NULL &&
+        take_error(c->fd) != 0)
+        vf_http_answer_lost(&c->req->watch);
+    vf_http_req_gone(c->req);
 }
 
 void vf_http_watch_look(struct vf_http *h)
@@ -200,14 +162,7 @@ void vf_http_watch_look(struct vf_http *h)
 
     while (h->n_watched > 0 && n == MAX_EVENTS) {
         n = epoll_wait(h->watch_epoll, events, MAX_EVENTS, 0);
-        for (int i = 0; i < n; i++) {
-            const enum vf_http_watch_kind *kind =
-                (const enum vf_http_watch_kind *)events[i].data.ptr;
-
-            if (*kind == VF_HTTP_CONN)
-                look_at_conn((struct vf_http_conn *)events[i].data.ptr);
-            else
-                look_at_lingering((struct vf_http_lingering *)events[i].data.ptr);
-        }
+        for (int i = 0; i < n; i++)
+            look_at_conn((struct vf_http_conn *)events[i].data.ptr);
     }
 }

@@ -478,8 +478,13 @@ Test(http_life, an_answer_that_was_read_is_kept)
     expect_decision(0, 3);
     close(fd);
     fd = ask_watched(" HTTP/1.1");
-    http_send(fd, "GET /hello HTTP/1.1\r\n\r\n"); /* the next request came */
+    http_send(fd, "GET /hello HTTP/1.1\r\n\r\n"); /* waits until the answer before was read */
+    settle();
+    cr_expect_eq(s.kept, 3);
+    cr_expect(http_read(fd, &a, false));
     expect_decision(0, 4);
+    cr_expect(http_read(fd, &a, false));
+    cr_expect_str_eq(a.body, "{\"hello\":true}");
     close(fd);
     fd = http_connect(&f);
     http_send(fd, "GET /watched-later HTTP/1.1\r\n\r\n");
