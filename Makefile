@@ -84,7 +84,7 @@ help:
 	@echo '  clean       remove build/ (clean-guest: only the guest images; they are kept by clean)'
 
 .PHONY: all
-all: $(PROG_BINS) $(if $(SAN),,$(TINY) $(CLIENT_ALL))
+all: $(PROG_BINS) $(if $(SAN),,$(TINY))
 
 # ---- packages
 missing = $(shell for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done)
@@ -122,6 +122,7 @@ COMMAND_SRC := $(wildcard tools/vmfactory/*.c)
 CLIENT_SO := libvmfactory-client.so.0
 MADE_FROM_COMMAND := $(addprefix build/,man/vmfactory.1 completion.bash completion.zsh)
 CLIENT_ALL := $(addprefix build/,libvmfactory-client.a $(CLIENT_SO)) $(MADE_FROM_COMMAND)
+all: $(if $(SAN),,$(CLIENT_ALL))
 $(B)/pic/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
