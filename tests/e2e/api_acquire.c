@@ -177,3 +177,45 @@ Test(api_acquire, beyond_the_limit_callers_are_told_when_to_come_again)
     dmn_stop(&d);
     dmn_close(&d);
 }
+
+/* Those who wait are told so or find their connection closed; what was being made for them is gone. */
+static void stop_after(size_t answers)
+{
+    static const char *const args[] = {"--set", "on_stop=destroy-all", NULL};
+    struct dmn d;
+    struct dmn_conn c[60], template, removal;
+
+    dmn_open(&d, args);
+    dmn_null_template(&d, "web", 4);
+    dmn_null_template(&d, "old", 2);
+    free(dmn_call(&d, 200, "PATCH", "/v1/pools/web", "{\"start_concurrency\":1}"));
+    for (size_t i = 0; i < 60; i++) {
+        dmn_dial(&d, &c[i], "api.sock");
+        dmn_ask(&c[i], "POST", "/v1/vms", NULL, web);
+    }
+    dmn_dial(&d, &template, "api.sock");
+    dmn_ask(&template, "POST", "/v1/templates", NULL, "{\"name\":\"new\",\"vmm\":\"null\"}");
+    dmn_dial(&d, &removal, "api.sock");
+    dmn_ask(&removal, "DELETE", "/v1/templates/old", NULL, NULL);
+    for (size_t i = 0; i < answers; i++)
+        cr_expect_eq(dmn_head(&c[i]), 201);
+    cr_expect_eq(dmn_stop(&d), 0);
+    for (size_t i = 0; i < 60; i++) {
+        int status = i < answers ? 0 : dmn_head(&c[i]);
+
+        cr_expect(status == 0 || status == 201 || status == 503, "%d", status);
+        dmn_hang_up(&c[i]);
+    }
+    dmn_hang_up(&template);
+    dmn_hang_up(&removal);
+    cr_expect_eq(dmn_vm_dirs(&d), 0);
+    dmn_close(&d);
+}
+
+Test(api_acquire, stopping_ends_those_who_wait)
+{
+    static const size_t answers[] = {0, 1, 4, 7, 30, 60};
+
+    for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++)
+        stop_after(answers[i]);
+}
