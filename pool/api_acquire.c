@@ -137,19 +137,19 @@ static void acquire(struct vf_http_req *req, struct vf_api *a, const struct body
                                    .ttl_ms = body->ttl_ms};
     struct vf_error err = {0};
     struct vf_slot *vm = NULL;
-    struct acquire *q = NULL;
+    struct acquire *q = malloc(sizeof(*q));
     int retry_after_s = 0, r;
 
-    r = require_bits(&body->require, &o.require, &err);
-    if (r == 0) {
-        q = malloc(sizeof(*q));
-        r = q == NULL ? vf_fail(&err, VF_NO_MEMORY, "vm") : 0;
+    if (q == NULL) {
+        vf_fail(&err, VF_NO_MEMORY, "vm");
+        vf_http_reply_error(req, &err, 0);
+        return;
     }
-    if (r == 0) {
-        *q = (struct acquire){.pools = a->pools, .req = req};
+    *q = (struct acquire){.pools = a->pools, .req = req};
+    r = require_bits(&body->require, &o.require, &err);
+    if (r == 0)
         r = vf_pools_acquire(a->pools, vf_http_caller(req), &o, on_acquired, q, &q->pending, &vm,
                              &retry_after_s, &err);
-    }
     if (r < 0) {
         free(q);
         vf_http_reply_error(req, &err, retry_after_s);
