@@ -331,7 +331,9 @@ void vf_template_clone_made(struct vf_pool *pool, int64_t generation, int64_t us
         return;
     pool->clones++;
     pool->failed_clones = 0;
-    pool->build_failures = 0; /* what was built works */
+    if (!pool->build_error)
+        pool->build_failures =
+            0; /* what was built works; an older one's clones say nothing of the next build */
 }
 
 void vf_template_unfit(struct vf_pool *pool, const struct vf_error *err)

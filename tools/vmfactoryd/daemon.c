@@ -180,19 +180,16 @@ static void on_hangup(uv_signal_t *handle, int signum)
 
 /* --- starting */
 
-/* What was adopted: nothing else is there yet. */
-static void count_vms(struct daemon *d, int *ret_leased, int *ret_parked)
+/* Those that were adopted: nothing else is there yet. */
+static int count_leases(const struct daemon *d)
 {
     static const struct vf_caller self = {.uid = 0, .admin = true};
     struct vf_slot *vm = NULL;
-    int leased = 0, all = 0;
+    int n = 0;
 
     while ((vm = vf_pools_next_vm(d->pools, vm, &self, false)) != NULL)
-        leased++;
-    while ((vm = vf_pools_next_vm(d->pools, vm, &self, true)) != NULL)
-        all++;
-    *ret_leased = leased;
-    *ret_parked = all - leased;
+        n++;
+    return n;
 }
 
 static int serve(struct daemon *d, struct vf_error *err)
@@ -211,7 +208,7 @@ static void on_adopted(void *arg, const struct vf_error *failed)
 {
     struct daemon *d = arg;
     struct vf_error err;
-    int leased = 0, parked = 0;
+    int leased;
     int64_t took_ms = (vf_now_us() - d->began_us) / 1000;
 
     if (d->stopping)
@@ -222,13 +219,11 @@ static void on_adopted(void *arg, const struct vf_error *failed)
         return;
     }
     vf_stats_set_ready(d->stats, true);
-    count_vms(d, &leased, &parked);
-    vf_log(VF_LOG_INFO, NULL, "ready after %" PRId64 " ms; adopted %d leased and %d parked VMs",
-           took_ms, leased, parked);
+    leased = count_leases(d);
+    vf_log(VF_LOG_INFO, NULL, "ready after %" PRId64 " ms; %d VMs are leased", took_ms, leased);
     vf_event(d->events, "daemon.started", NULL, NULL, VF_EVENT_ALL, NULL,
-             "ready after %" PRId64 " ms; adopted %d leased and %d parked VMs", took_ms, leased,
-             parked);
-    notify("READY=1\nSTATUS=ready; adopted %d leased and %d parked VMs", leased, parked);
+             "ready after %" PRId64 " ms; %d VMs are leased", took_ms, leased);
+    notify("READY=1\nSTATUS=ready; %d VMs are leased", leased);
 }
 
 static int open_stats(struct daemon *d, struct vf_error *err)
