@@ -11,6 +11,8 @@
 #include <unistd.h>
 #include "tools/bench/bench.h"
 
+enum { PART_CHAIN = 1, PART_DAEMON = 2, PART_SOAK = 4 };
+
 static int usage(int status)
 {
     fputs(
@@ -23,6 +25,11 @@ static int usage(int status)
         "  --guest NAME    only linux, or only tiny\n"
         "  --qemu FILE     instead of the one on PATH\n"
         "  --stages        the time of each stage, too\n"
+        "  --chain, --daemon, --soak    only the clone chain, only a daemon's speed, only whether "
+        "it grows;\n"
+        "                  together: these\n"
+        "  --soaks N       cycles of the soak, null driver (10000); --soaks-qemu N: QEMU, tiny "
+        "guest (200)\n"
         "  --json          for programs\n",
         status ? stderr : stdout);
     return status;
@@ -59,18 +66,53 @@ static int run_guest(struct bench *b, const char *specs, const char *guest, enum
     return bench_guest(b, file, guest, accel, err);
 }
 
+static int run_chain(struct bench *b, const char *specs, const char *only, struct vf_error *err)
+{
+    int r = run_guest(b, specs, "linux", VF_ACCEL_TCG, only, err);
+    b->bursts = 0;
+    if (r == 0)
+        r = run_guest(b, specs, "tiny", VF_ACCEL_TCG, only, err);
+    if (r == 0 && !kvm_opens())
+        fprintf(stderr, "SKIPPED tiny guest on kvm: /dev/kvm does not open\n");
+    else if (r == 0)
+        r = run_guest(b, specs, "tiny", VF_ACCEL_KVM, only, err);
+    return r;
+}
+
+static void report(struct bench *b, unsigned parts, bool stages, bool json)
+{
+    if (json) {
+        report_json(b);
+        return;
+    }
+    if (parts & PART_CHAIN)
+        report_table(b, stages);
+    figures_table(b);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"specs", required_argument, NULL, 's'},  {"clones", required_argument, NULL, 'n'},
-        {"colds", required_argument, NULL, 'c'},  {"saves", required_argument, NULL, 'w'},
-        {"bursts", required_argument, NULL, 'b'}, {"burst", required_argument, NULL, 'B'},
-        {"guest", required_argument, NULL, 'g'},  {"qemu", required_argument, NULL, 'q'},
-        {"stages", no_argument, NULL, 't'},       {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},         {0}};
+    static const struct option options[] = {{"specs", required_argument, NULL, 's'},
+                                            {"clones", required_argument, NULL, 'n'},
+                                            {"colds", required_argument, NULL, 'c'},
+                                            {"saves", required_argument, NULL, 'w'},
+                                            {"bursts", required_argument, NULL, 'b'},
+                                            {"burst", required_argument, NULL, 'B'},
+                                            {"guest", required_argument, NULL, 'g'},
+                                            {"qemu", required_argument, NULL, 'q'},
+                                            {"stages", no_argument, NULL, 't'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"chain", no_argument, NULL, 'C'},
+                                            {"daemon", no_argument, NULL, 'D'},
+                                            {"soak", no_argument, NULL, 'S'},
+                                            {"soaks", required_argument, NULL, 'k'},
+                                            {"soaks-qemu", required_argument, NULL, 'K'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     struct bench *b = calloc(1, sizeof(*b));
     const char *specs = NULL, *only = NULL, *qemu = NULL;
     bool stages = false, json = false;
+    unsigned parts = 0;
     if (!b)
         abort();
     b->clones = 20;
@@ -78,6 +120,10 @@ int main(int argc, char **argv)
     b->saves = 3;
     b->bursts = 3;
     b->burst_size = 16;
+    b->hit_rounds = 10;
+    b->linux_vms = 18;
+    b->soak_null = 10000;
+    b->soak_qemu = 200;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
         switch (c) {
         case 's':
@@ -110,6 +156,21 @@ int main(int argc, char **argv)
         case 'j':
             json = true;
             break;
+        case 'C':
+            parts |= PART_CHAIN;
+            break;
+        case 'D':
+            parts |= PART_DAEMON;
+            break;
+        case 'S':
+            parts |= PART_SOAK;
+            break;
+        case 'k':
+            b->soak_null = number(optarg, 10000000);
+            break;
+        case 'K':
+            b->soak_qemu = number(optarg, 1000000);
+            break;
         case 'h':
             return usage(0);
         default:
@@ -117,6 +178,8 @@ int main(int argc, char **argv)
         }
     if (!specs || optind != argc)
         return usage(2);
+    if (!parts) /* --guest is about the chain alone */
+        parts = only ? PART_CHAIN : PART_CHAIN | PART_DAEMON | PART_SOAK;
     b->big = b->saves > 0;
 
     struct vf_error err;
@@ -125,17 +188,14 @@ int main(int argc, char **argv)
     int r = vf_sync_open(&b->sync, &o, &err);
     if (r == 0)
         r = vf_sync_qemu(&b->sync, &b->floor.qemu, &err);
+    if (r == 0 && parts & PART_CHAIN)
+        r = run_chain(b, specs, only, &err);
+    if (r == 0 && parts & PART_DAEMON)
+        r = bench_daemon(b, specs, &err);
+    if (r == 0 && parts & PART_SOAK)
+        r = bench_soak(b, specs, &err);
     if (r == 0)
-        r = run_guest(b, specs, "linux", VF_ACCEL_TCG, only, &err);
-    b->bursts = 0;
-    if (r == 0)
-        r = run_guest(b, specs, "tiny", VF_ACCEL_TCG, only, &err);
-    if (r == 0 && !kvm_opens())
-        fprintf(stderr, "SKIPPED tiny guest on kvm: /dev/kvm does not open\n");
-    else if (r == 0)
-        r = run_guest(b, specs, "tiny", VF_ACCEL_KVM, only, &err);
-    if (r == 0)
-        json ? report_json(b) : report_table(b, stages);
+        report(b, parts, stages, json);
     vf_sync_close(&b->sync);
     if (r < 0)
         fprintf(stderr, "vmfactory-bench: %s%s%s\n", err.msg, err.hint[0] ? "\n  " : "", err.hint);

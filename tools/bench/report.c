@@ -169,6 +169,8 @@ void report_json(struct bench *b)
     vf_jw_int(&w, "pss_kib", series_percentile(&b->pss_kib, 50));
     vf_jw_int(&w, "template_resident_kib", b->template_resident_kib);
     vf_jw_end(&w, '}');
+    if (b->n_figures)
+        figures_json(b, &w);
     vf_jw_end(&w, '}');
     char *text = vf_jw_finish(&w);
     puts(text ? text : "{}");
