@@ -121,7 +121,7 @@ CLIENT_BASE := base/clock.c base/error.c base/utf8.c $(wildcard base/json*.c)
 COMMAND_SRC := $(wildcard tools/vmfactory/*.c)
 CLIENT_SO := libvmfactory-client.so.0
 MADE_FROM_COMMAND := $(addprefix build/,man/vmfactory.1 completion.bash completion.zsh)
-CLIENT_ALL := $(addprefix build/,libvmfactory-client.a $(CLIENT_SO)) $(MADE_FROM_COMMAND)
+CLIENT_ALL := $(addprefix build/,libvmfactory-client.a $(CLIENT_SO) example-acquire) $(MADE_FROM_COMMAND)
 all: $(if $(SAN),,$(CLIENT_ALL))
 $(B)/pic/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -135,6 +135,9 @@ $(B)/libvmfactory-client.a: $(B)/pic/client.o
 $(B)/$(CLIENT_SO): $(B)/pic/client.o
 	$(CC) $(SANFLAGS) -shared -Wl,-soname,$(CLIENT_SO) -Wl,-z,defs -o $@ $^ -lcjson -lm
 	ln -sf $(CLIENT_SO) $(B)/libvmfactory-client.so
+# As a user of the library would: its header and the shared one, nothing else of ours.
+build/example-acquire: tools/client/examples/acquire.c tools/client/vmfactory-client.h build/$(CLIENT_SO)
+	$(CC) -Itools/client -Wall -Wextra $(WERROR) $(CFLAGS) -o $@ $< -Lbuild -lvmfactory-client
 $(B)/vmfactory: $(call obj,$(COMMAND_SRC)) $(B)/libvmfactory-client.a $(LIB)
 	$(CC) $(SANFLAGS) -o $@ $^ -lcjson -lcrypto -lm -pthread
 build/man/vmfactory.1: build/vmfactory

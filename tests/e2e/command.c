@@ -300,6 +300,20 @@ Test(command, top_and_bench)
     dmn_close(&d);
 }
 
+Test(command, the_c_example)
+{
+    const char *build = getenv("VF_BUILD");
+    char line[600];
+
+    open_pool(1);
+    snprintf(line, sizeof(line), "LD_LIBRARY_PATH=%s %s/example-acquire web exit 9",
+             build != NULL ? build : "build", build != NULL ? build : "build");
+    EXPECT_SHELL(9, line);
+    EXPECT_HAS(errout, "hit in");
+    dmn_wait_for(&d, "/v1/pools/web", "leased", 0);
+    dmn_close(&d);
+}
+
 Test(command, the_python_example)
 {
     char line[600], root[600] = __FILE__, *tail = strstr(root, "tests/e2e/");

@@ -335,6 +335,7 @@ Test(base_json_peek, every_getter_copes_with_everything)
         cr_expect_eq(vf_json_bool(j, false), i == 1);
         cr_expect_eq(vf_json_bool(j, true), true);
         cr_expect_eq(vf_json_int(j, -1), i == 2 ? 3 : -1);
+        cr_expect_float_eq(vf_json_double(j, -1), i == 2 ? 3.0 : -1.0, 0);
         cr_expect_str_eq(vf_json_str(j, "dflt"), i == 3 ? "s" : "dflt");
         cr_expect_null(vf_json_get(j, "key"));
         cr_expect_null(vf_json_at(j, 0));
@@ -347,7 +348,22 @@ Test(base_json_peek, every_getter_copes_with_everything)
     cr_expect_eq(vf_json_int(NULL, 5), 5);
     cr_expect_null(vf_json_str(NULL, NULL));
     cr_expect(vf_json_bool(NULL, true));
+    cr_expect_float_eq(vf_json_double(NULL, 2.5), 2.5, 0);
+    cr_expect_null(vf_json_print(NULL));
     vf_json_delete(NULL);
+}
+
+Test(base_json_peek, printing)
+{
+    struct vf_json *j = parse("{\"a\":[1,2.5],\"b\":{},\"c\":\"\\n\"}");
+    char *text = vf_json_print(vf_json_get(j, "a"));
+
+    cr_expect_str_eq(text, "[\n  1,\n  2.5\n]\n");
+    free(text);
+    text = vf_json_print(j);
+    cr_expect_not_null(strstr(text, "\"c\": \"\\n\"\n}\n"), "%s", text);
+    free(text);
+    vf_json_delete(j);
 }
 
 Test(base_json_peek, picking)

@@ -169,7 +169,8 @@ char *vf_client_path(const char *prefix, const char *segment, const char *suffix
 {
     static const char digits[] = "0123456789ABCDEF";
     size_t before = strlen(prefix), n = strlen(segment);
-    char *path = malloc(before + 3 * n + strlen(suffix) + 1), *p;
+    size_t after = strlen(suffix) + 1;
+    char *path = malloc(before + 3 * n + after), *p;
 
     if (path == NULL)
         return NULL;
@@ -188,7 +189,7 @@ char *vf_client_path(const char *prefix, const char *segment, const char *suffix
         *p++ = digits[c >> 4];
         *p++ = digits[c & 15];
     }
-    memcpy(p, suffix, strlen(suffix) + 1);
+    memcpy(p, suffix, after);
     return path;
 }
 

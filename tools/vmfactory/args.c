@@ -97,7 +97,8 @@ static int unknown_command(const char *group, const char *word, struct vf_error 
     for (const struct vf_command *c = vf_commands; c->name != NULL && n < MAX_NAMES - 1; c++) {
         size_t len = strcspn(c->name, " ");
 
-        if (c->hidden || (group != NULL && (strlen(group) != len || strncmp(c->name, group, len))))
+        if (c->hidden ||
+            (group != NULL && (strlen(group) != len || strncmp(c->name, group, len) != 0)))
             continue;
         snprintf(first[n], sizeof(first[n]), "%.*s", (int)(group != NULL ? 19 : len),
                  group != NULL ? c->name + len + 1 : c->name);

@@ -34,7 +34,8 @@ static void note(const struct vf_json *pool, char *buf, size_t size, enum vf_col
     } else if (vf_json_bool(vf_json_get(pool, "drained"), false)) {
         snprintf(buf, size, "drained");
         *ret_color = VF_YELLOW;
-    } else if (build_why != NULL && strcmp(vf_json_str(vf_json_get(pool, "state"), ""), "ready")) {
+    } else if (build_why != NULL &&
+               strcmp(vf_json_str(vf_json_get(pool, "state"), ""), "ready") != 0) {
         snprintf(buf, size, "build failed: %s", build_why);
         *ret_color = VF_RED;
     } else if (strcmp(state, "backoff") == 0 || strcmp(state, "pressure") == 0)
@@ -97,7 +98,7 @@ int vf_cmd_status(struct vf_cli *cli)
     }
     list = vf_json_get(j, "pools");
     vf_table_init(&t, vf_pool_heads);
-    if (cli->args.json)
+    if (cli->args.json && list != NULL)
         /* Two answers in one: the daemon's own, and its pools. */
         printf("{\"daemon\":%s,%s\n", version.body, strchr(pools.body, '{') + 1);
     else {
@@ -135,8 +136,11 @@ static void show(const struct vf_cli *cli, const struct vmfactory_response *answ
     vf_table_init(&t, vf_pool_heads);
     vf_pool_row(&t, j);
     vf_table_print(&t, stdout, cli->args.color);
-    if (vf_json_is_object(failed))
-        printf("\nthe last refill failed: %s\n", vf_json_str(vf_json_get(failed, "message"), ""));
+    if (vf_json_is_object(failed)) {
+        fputs("\nthe last refill failed: ", stdout);
+        vf_text_print(vf_json_str(vf_json_get(failed, "message"), ""), stdout);
+        putchar('\n');
+    }
     config = vf_json_print(vf_json_get(j, "config"));
     printf("\n%s", config != NULL ? config : "");
     free(config);

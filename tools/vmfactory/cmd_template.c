@@ -141,12 +141,15 @@ int vf_cmd_template_show(struct vf_cli *cli)
         vf_table_init(&t, heads);
         row(&t, j);
         vf_table_print(&t, stdout, cli->args.color);
-        if (vf_json_is_object(error))
-            printf("\nthe last build failed: %s\n%s%s%s",
-                   vf_json_str(vf_json_get(error, "message"), ""),
-                   vf_json_str(vf_json_get(error, "hint"), "")[0] != '\0' ? "  hint: " : "",
-                   vf_json_str(vf_json_get(error, "hint"), ""),
-                   vf_json_str(vf_json_get(error, "hint"), "")[0] != '\0' ? "\n" : "");
+        if (vf_json_is_object(error)) {
+            const char *hint = vf_json_str(vf_json_get(error, "hint"), "");
+
+            fputs("\nthe last build failed: ", stdout);
+            vf_text_print(vf_json_str(vf_json_get(error, "message"), ""), stdout);
+            fputs(hint[0] != '\0' ? "\n  hint: " : "", stdout);
+            vf_text_print(hint, stdout);
+            putchar('\n');
+        }
         printf("\n%s", spec != NULL ? spec : "");
         free(spec);
     }

@@ -43,10 +43,11 @@ static void progress(void *arg, const struct vmfactory_pool *p)
     snprintf(line, sizeof(line), "%s, %" PRId64 "/%" PRId64 " parked", what, p->parked, p->target);
     vf_text_clean(line, clean, sizeof(clean));
     if (s->terminal) {
+        /* A line that is too long is cut, not wrapped: it is to be redrawn. */
         for (int i = 0; i < BAR; i++)
             bar[i] = i < filled ? '#' : '.';
         bar[BAR] = '\0';
-        fprintf(stderr, "\r\033[K[%s] %s, %s", bar, clean,
+        fprintf(stderr, "\r\033[K\033[?7l[%s] %s, %s\033[?7h", bar, clean,
                 vf_text_ms(buf, (vf_now_us() - s->began_us) / 1000));
         fflush(stderr);
         return;

@@ -58,6 +58,8 @@ int vf_cmd_doctor(struct vf_cli *cli)
             struct vf_finding f = {0};
 
             c->look(cli, &f);
+            if (f.verdict == VF_FINDING_SKIPPED)
+                continue;
             counts[f.verdict]++;
             write_json(&w, c->name, &f);
             if (!cli->args.json)

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include "tools/vmfactory/cli.h"
 
-enum vf_verdict { VF_FINDING_OK, VF_FINDING_WARN, VF_FINDING_BAD };
+/* Skipped: it can't be told, and another finding says why; not shown. */
+enum vf_verdict { VF_FINDING_OK, VF_FINDING_WARN, VF_FINDING_BAD, VF_FINDING_SKIPPED };
 
 struct vf_finding {
     enum vf_verdict verdict;

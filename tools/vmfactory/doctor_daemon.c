@@ -15,11 +15,12 @@ static void look_socket(struct vf_cli *cli, struct vf_finding *ret)
 {
     struct vmfactory_error err;
     struct vmfactory_version v;
+    int r = 0;
 
-    if (cli->h == NULL && vmfactory_connect(cli->args.socket, &cli->h, &err) < 0) {
-        bool forbidden = strstr(err.message, strerror(EACCES)) != NULL;
-
-        vf_find(ret, forbidden ? VF_FINDING_BAD : VF_FINDING_WARN, err.hint, "%s", err.message);
+    if (cli->h == NULL)
+        r = vmfactory_connect(cli->args.socket, &cli->h, &err);
+    if (r < 0) {
+        vf_find(ret, r == -EACCES ? VF_FINDING_BAD : VF_FINDING_WARN, err.hint, "%s", err.message);
         return;
     }
     if (vmfactory_version(cli->h, &v, &err) < 0) {
@@ -43,7 +44,7 @@ static void look_permission(struct vf_cli *cli, struct vf_finding *ret)
     struct stat st = {0};
 
     if (cli->h == NULL || vmfactory_version(cli->h, &v, NULL) < 0) {
-        vf_find(ret, VF_FINDING_WARN, "start vmfactoryd", "no daemon to ask");
+        ret->verdict = VF_FINDING_SKIPPED;
         return;
     }
     if (stat(vmfactory_socket_path(cli->h), &st) == 0)
@@ -66,7 +67,7 @@ static void look_templates(struct vf_cli *cli, struct vf_finding *ret)
     size_t n;
 
     if (cli->h == NULL) {
-        vf_find(ret, VF_FINDING_WARN, "start vmfactoryd", "no daemon to ask");
+        ret->verdict = VF_FINDING_SKIPPED;
         return;
     }
     if (vmfactory_request(cli->h, "GET", "/v1/templates", NULL, 0, &answer, &err) < 0) {

@@ -19,15 +19,6 @@ int vf_exit_of(const struct vf_cli *cli, const struct vmfactory_error *err)
     return VF_EXIT_FAILED;
 }
 
-/* For people: without what a terminal would act on. */
-static void say(const char *text)
-{
-    char shown[1600];
-
-    vf_text_clean(text, shown, sizeof(shown));
-    fputs(shown, stderr);
-}
-
 int vf_report(const struct vf_cli *cli, const struct vmfactory_error *err)
 {
     if (cli->args.json) {
@@ -51,13 +42,13 @@ int vf_report(const struct vf_cli *cli, const struct vmfactory_error *err)
         return vf_exit_of(cli, err);
     }
     fputs("vmfactory: ", stderr);
-    say(err->message);
+    vf_text_print(err->message, stderr);
     if (err->retry_after_s > 0)
         fprintf(stderr, " (try again in %d s)", err->retry_after_s);
     fputc('\n', stderr);
     if (err->hint[0] != '\0') {
         fputs("  hint: ", stderr);
-        say(err->hint);
+        vf_text_print(err->hint, stderr);
         fputc('\n', stderr);
     }
     return vf_exit_of(cli, err);

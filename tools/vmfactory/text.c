@@ -31,6 +31,14 @@ void vf_text_clean(const char *src, char *dst, size_t size)
     dst[at] = '\0';
 }
 
+void vf_text_print(const char *text, FILE *out)
+{
+    char clean[2000];
+
+    vf_text_clean(text, clean, sizeof(clean));
+    fputs(clean, out);
+}
+
 size_t vf_text_width(const char *text)
 {
     size_t n = 0;

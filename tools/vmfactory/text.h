@@ -9,6 +9,8 @@
 
 /* src without control characters (each becomes "?"), cut at a character's end. */
 void vf_text_clean(const char *src, char *dst, size_t size);
+/* text, so cleaned, to out. */
+void vf_text_print(const char *text, FILE *out);
 /* How many columns text takes: its characters. */
 size_t vf_text_width(const char *text);
 
