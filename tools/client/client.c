@@ -189,7 +189,7 @@ char *vf_client_path(const char *prefix, const char *segment, const char *suffix
         *p++ = digits[c >> 4];
         *p++ = digits[c & 15];
     }
-    memcpy(p, suffix, after);
+    snprintf(p, after, "%s", suffix);
     return path;
 }
 
