@@ -266,7 +266,7 @@ install: all install-daemon
 	    sed 's|"../../build/guest/|"$(GUEST_DIR)/|' templates/specs/$$s.json \
 	        >$(DESTDIR)$(PREFIX)/share/vmfactory/specs/$$s.json || exit 1; done
 	chmod 644 $(DESTDIR)$(PREFIX)/share/vmfactory/specs/*.json
-	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/vmfactory
+	install -m 644 README.md LICENSE $(wildcard docs/*.md) docs/openapi.yaml $(DESTDIR)$(PREFIX)/share/doc/vmfactory
 
 include packaging/packaging.mk
 
