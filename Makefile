@@ -88,11 +88,12 @@ all: $(PROG_BINS) $(if $(SAN),,$(TINY))
 
 # ---- packages
 missing = $(shell for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done)
-.PHONY: deps deps-check deps-lint
-deps deps-check deps-lint: want = $(DEPS) $($(patsubst deps-%,%,$@)_extra)
+.PHONY: deps deps-check deps-lint deps-deb
+deps deps-check deps-lint deps-deb: want = $(DEPS) $($(patsubst deps-%,%,$@)_extra)
 check_extra = $(CHECK_DEPS)
 lint_extra = $(LINT_DEPS)
-deps deps-check deps-lint:
+deb_extra = $(DEB_DEPS)
+deps deps-check deps-lint deps-deb:
 	@m='$(strip $(call missing,$(want)))'; [ -z "$$m" ] || { \
 	  echo "Will install these Debian packages (and what they depend on): $$m"; \
 	  [ "$$(id -u)" = 0 ] || { echo "Not root: run 'sudo make $@' first." >&2; exit 1; }; \

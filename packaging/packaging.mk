@@ -2,8 +2,8 @@
 VERSION := $(shell sed -n 's/^\#define VF_VERSION "\(.*\)"$$/\1/p' base/version.h)
 SYSCONFDIR ?= /etc
 DEB := build/vmfactory_$(VERSION)_$(shell dpkg --print-architecture 2>/dev/null).deb
-# The package's own tools; `make deb` and `make check-deb` alone need them.
-DEB_DEPS := dpkg-dev debootstrap man-db groff-base
+# What only `make deb` and `make check-deb` use.
+DEB_DEPS := dpkg-dev debootstrap
 
 UNITS := vmfactory-api.socket vmfactory-stats.socket
 LIBDIR = $(DESTDIR)$(PREFIX)/lib
@@ -31,14 +31,14 @@ install-daemon: all
 	    install -m 644 packaging/vmfactoryd.json $(DESTDIR)$(SYSCONFDIR)/vmfactory
 
 .PHONY: deb check-deb check-packaging
-deb: $(DEB)
-	@echo $<
+deb: deps-deb
+	$(MAKE) $(JOBS) $(DEB)
 $(DEB): all
 	rm -rf build/deb
 	$(MAKE) install DESTDIR=$(abspath build/deb) PREFIX=/usr SYSCONFDIR=/etc
 	packaging/deb/build $(abspath build/deb) $(VERSION) $(abspath $@)
-check-deb: $(DEB)
-	packaging/deb/check $<
+check-deb: deb
+	packaging/deb/check $(DEB)
 
 # What can be said of units and man pages without installing them.
 check-packaging: all

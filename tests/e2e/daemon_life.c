@@ -7,12 +7,14 @@
 #include <grp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/fd.h"
@@ -282,8 +284,8 @@ static int listen_in(const char *dir, const char *name)
     return high;
 }
 
-/* In the child: becomes a daemon that was given these as 3 and 4. */
-static void become_activated(const struct dmn *d, int stats_fd, int api_fd)
+/* In the child: becomes a daemon that was given these as 3 and 4, and reports to an abstract socket. */
+static void become_activated(const struct dmn *d, int stats_fd, int api_fd, const char *notify_name)
 {
     const char *tests = getenv("VF_TESTS");
     char path[4096], pid[20], log[100];
@@ -295,6 +297,7 @@ static void become_activated(const struct dmn *d, int stats_fd, int api_fd)
     setenv("LISTEN_PID", pid, 1);
     setenv("LISTEN_FDS", "2", 1);
     setenv("LISTEN_FDNAMES", "stats:api", 1);
+    setenv("NOTIFY_SOCKET", notify_name, 1);
     fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0 || dup2(fd, 2) < 0 || dup2(stats_fd, 3) < 0 || dup2(api_fd, 4) < 0)
         _exit(125);
@@ -302,9 +305,25 @@ static void become_activated(const struct dmn *d, int stats_fd, int api_fd)
     _exit(126);
 }
 
+/* A datagram socket in the abstract namespace, called "@…" as NOTIFY_SOCKET has it. */
+static int listen_abstract(char *name, size_t size)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int len = snprintf(name, size, "@vf-test-%d", (int)getpid());
+
+    cr_assert_geq(fd, 0);
+    memcpy(a.sun_path + 1, name + 1, (size_t)len - 1);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&a,
+                      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)len)),
+                 0, "%s", strerror(errno));
+    return fd;
+}
+
 Test(daemon_life, sockets_handed_over)
 {
     struct dmn d, handed;
+    char notify_name[60];
     struct dmn_conn c;
     char *body;
     int api, stats;
@@ -314,16 +333,16 @@ Test(daemon_life, sockets_handed_over)
     snprintf(handed.run, sizeof(handed.run), "%s/handed", d.dir);
     api = listen_in(handed.run, "api.sock");
     stats = listen_in(handed.run, "stats.sock");
+    d.notify_fd = listen_abstract(notify_name, sizeof(notify_name));
     d.pid = fork();
     if (d.pid == 0)
-        become_activated(&d, stats, api);
+        become_activated(&d, stats, api, notify_name);
     close(api);
     close(stats);
     d.pidfd = (int)syscall(SYS_pidfd_open, d.pid, 0);
     cr_assert_geq(d.pidfd, 0);
 
-    body =
-        dmn_call(&handed, 200, "GET", "/v1/version", NULL); /* waits in the queue until it is up */
+    body = dmn_call(&handed, 200, "GET", "/v1/version", NULL);
     cr_expect_not_null(strstr(body, "\"" VF_VERSION "\""), "%s", body);
     free(body);
     dmn_dial(&handed, &c, "stats.sock");
