@@ -165,19 +165,15 @@ int64_t vf_client_deadline(const struct vmfactory *h, int64_t timeout_ms)
     return vf_deadline_after_ms(timeout_ms != 0 ? timeout_ms : h->timeout_ms);
 }
 
-char *vf_client_path(const char *prefix, const char *segment, const char *suffix)
+char *vmfactory_path(const char *before, const char *segment, const char *after)
 {
     static const char digits[] = "0123456789ABCDEF";
-    size_t before = strlen(prefix), n = strlen(segment);
-    size_t after = strlen(suffix) + 1;
-    char *path = malloc(before + 3 * n + after), *p;
+    char *encoded = malloc(3 * strlen(segment) + 1), *p = encoded, *path = NULL;
 
-    if (path == NULL)
+    if (encoded == NULL)
         return NULL;
-    memcpy(path, prefix, before);
-    p = path + before;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)segment[i];
+    for (; *segment != '\0'; segment++) {
+        unsigned char c = (unsigned char)*segment;
         bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                      c == '-' || c == '_' || c == '.' || c == '~';
 
@@ -189,7 +185,10 @@ char *vf_client_path(const char *prefix, const char *segment, const char *suffix
         *p++ = digits[c >> 4];
         *p++ = digits[c & 15];
     }
-    snprintf(p, after, "%s", suffix);
+    *p = '\0';
+    if (asprintf(&path, "%s%s%s", before, encoded, after) < 0)
+        path = NULL;
+    free(encoded);
     return path;
 }
 

@@ -73,7 +73,7 @@ static int write_body(const struct vmfactory_exec_options *o, char **ret,
 static int begin(struct vmfactory *h, const char *id, struct talk *t, struct vmfactory_error *err)
 {
     int64_t deadline_us = vf_client_deadline(h, 0);
-    char *path = vf_client_path("/v1/vms/", id, "/exec"), *body = NULL, *text = NULL;
+    char *path = vmfactory_path("/v1/vms/", id, "/exec"), *body = NULL, *text = NULL;
     struct vf_http_head head;
     struct vf_error e = {0};
     size_t len = 0;

@@ -61,7 +61,7 @@ static int pool_request(struct vmfactory *h, const char *method, const char *nam
                         const char *suffix, const char *body, struct vmfactory_pool *ret,
                         struct vmfactory_error *err)
 {
-    char *path = vf_client_path("/v1/pools/", name, suffix);
+    char *path = vmfactory_path("/v1/pools/", name, suffix);
     struct vmfactory_response answer;
     int r;
 

@@ -102,7 +102,7 @@ int vmfactory_acquire(struct vmfactory *h, const struct vmfactory_acquire_option
 int vmfactory_get_vm(struct vmfactory *h, const char *id, struct vmfactory_vm *ret,
                      struct vmfactory_error *err)
 {
-    char *path = vf_client_path("/v1/vms/", id, "");
+    char *path = vmfactory_path("/v1/vms/", id, "");
     int r = path != NULL ? vm_request(h, "GET", path, NULL, 0, ret, err) : no_memory(err);
 
     free(path);
@@ -112,7 +112,7 @@ int vmfactory_get_vm(struct vmfactory *h, const char *id, struct vmfactory_vm *r
 int vmfactory_renew(struct vmfactory *h, const char *id, int64_t ttl_ms, struct vmfactory_vm *ret,
                     struct vmfactory_error *err)
 {
-    char *path = vf_client_path("/v1/vms/", id, "/renew"), body[64];
+    char *path = vmfactory_path("/v1/vms/", id, "/renew"), body[64];
     int r;
 
     snprintf(body, sizeof(body), "{\"ttl_ms\":%lld}", (long long)ttl_ms);
@@ -123,7 +123,7 @@ int vmfactory_renew(struct vmfactory *h, const char *id, int64_t ttl_ms, struct 
 
 int vmfactory_release(struct vmfactory *h, const char *id, struct vmfactory_error *err)
 {
-    char *path = vf_client_path("/v1/vms/", id, "");
+    char *path = vmfactory_path("/v1/vms/", id, "");
     int r = path != NULL ? vm_request(h, "DELETE", path, NULL, 0, NULL, err) : no_memory(err);
 
     free(path);

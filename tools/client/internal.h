@@ -38,8 +38,6 @@ int vf_client_read_body(struct vf_conn *c, const struct vf_http_head *head, int6
 int vf_client_refused(const struct vf_http_head *head, const char *body, size_t len,
                       struct vmfactory_error *err);
 int64_t vf_client_deadline(const struct vmfactory *h, int64_t timeout_ms);
-/* prefix + segment (percent-encoded) + suffix; malloc'd, NULL without memory. */
-char *vf_client_path(const char *prefix, const char *segment, const char *suffix);
 /* Parses a pool; takes body over, also on failure. */
 int vf_client_parse_pool(char *body, size_t len, struct vmfactory_pool *ret,
                          struct vmfactory_error *err);

@@ -67,6 +67,8 @@ struct vmfactory_response {
 VMFACTORY_API int vmfactory_request(struct vmfactory *h, const char *method, const char *path,
                                     const char *body, int64_t timeout_ms,
                                     struct vmfactory_response *ret, struct vmfactory_error *err);
+/* A path with a name in it, percent-encoded: ("/v1/pools/", name, "/drain"). free(3) it; NULL without memory. */
+VMFACTORY_API char *vmfactory_path(const char *before, const char *segment, const char *after);
 VMFACTORY_API void vmfactory_response_free(struct vmfactory_response *r);
 
 struct vmfactory_version {

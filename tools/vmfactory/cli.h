@@ -115,8 +115,8 @@ int vf_cli_connect(struct vf_cli *cli);
  * having said why not. ret_json, ret may be NULL. */
 int vf_cli_request(struct vf_cli *cli, const char *method, const char *path, const char *body,
                    struct vmfactory_response *ret, struct vf_json **ret_json);
-/* prefix + name, percent-encoded, + suffix. malloc'd; ends the program without memory. */
-char *vf_cli_path(const char *prefix, const char *name, const char *suffix);
+/* As vmfactory_path, but ends the program without memory. */
+char *vf_cli_path(const char *before, const char *name, const char *after);
 /* Prints the API's JSON as it is. */
 void vf_print_json(const struct vmfactory_response *r);
 

@@ -270,9 +270,9 @@ static void zsh(void)
         else if (strcmp(c->complete, VF_COMPLETE_FILES) == 0)
             fputs("            '*:file:_files' ;;\n", stdout);
         else
-            printf("            '%s:%s:_vmfactory_names %s'%s ;;\n",
+            printf("            '%s:%s: _vmfactory_names %s'%s ;;\n",
                    c->max_operands == 1 ? "1" : "*", c->complete, c->complete,
-                   c->takes_command ? " '*:::command:_normal'" : "");
+                   c->takes_command ? " '*::argument:_files'" : "");
     }
     fputs("    esac\n}\n_vmfactory \"$@\"\n", stdout);
 }

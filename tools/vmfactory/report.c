@@ -108,22 +108,13 @@ void vf_print_json(const struct vmfactory_response *r)
         putchar('\n');
 }
 
-char *vf_cli_path(const char *prefix, const char *name, const char *suffix)
+char *vf_cli_path(const char *before, const char *name, const char *after)
 {
-    char *path = malloc(strlen(prefix) + 3 * strlen(name) + strlen(suffix) + 1), *p;
+    char *path = vmfactory_path(before, name, after);
 
     if (path == NULL) {
         fputs("vmfactory: out of memory\n", stderr);
         exit(VF_EXIT_FAILED);
     }
-    p = path + sprintf(path, "%s", prefix);
-    for (; *name != '\0'; name++) {
-        unsigned char c = (unsigned char)*name;
-        bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                     c == '-' || c == '_' || c == '.';
-
-        p += plain ? sprintf(p, "%c", c) : sprintf(p, "%%%02X", c);
-    }
-    strcpy(p, suffix);
     return path;
 }
