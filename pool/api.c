@@ -12,9 +12,11 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/version.h"
+#include "pool/settings_text.h"
 
 const struct vf_http_route vf_api_routes[] = {
     {"GET", "/v1/version", false, vf_api_version},
+    {"GET", "/v1/settings", false, vf_api_settings},
     {"GET", "/v1/templates", false, vf_api_templates_list},
     {"POST", "/v1/templates", true, vf_api_templates_create},
     {"GET", "/v1/templates/{name}", false, vf_api_templates_show},
@@ -147,6 +149,19 @@ void vf_api_version(struct vf_http_req *req, void *arg)
     vf_jw_string(&w, "run_dir", a->settings->run_dir);
     vf_jw_bool(&w, "admin", who->admin);
     vf_jw_int(&w, "uid", who->uid);
+    vf_jw_end(&w, '}');
+    vf_http_reply_json(req, 200, vf_jw_finish(&w));
+}
+
+void vf_api_settings(struct vf_http_req *req, void *arg)
+{
+    struct vf_api *a = arg;
+    struct vf_json_writer w = {0};
+
+    if (!vf_api_query(req, NULL))
+        return;
+    vf_jw_begin(&w, NULL, '{');
+    vf_settings_write(&w, "settings", a->settings);
     vf_jw_end(&w, '}');
     vf_http_reply_json(req, 200, vf_jw_finish(&w));
 }

@@ -39,6 +39,7 @@ void vf_exec_upgrades_end(struct vf_api *a);
 
 /* --- handlers; arg is the struct vf_api */
 void vf_api_version(struct vf_http_req *req, void *arg);
+void vf_api_settings(struct vf_http_req *req, void *arg);
 void vf_api_templates_list(struct vf_http_req *req, void *arg); /* api_templates.c */
 void vf_api_templates_create(struct vf_http_req *req, void *arg);
 void vf_api_templates_show(struct vf_http_req *req, void *arg);

@@ -109,6 +109,32 @@ void vf_settings_print(FILE *f, const struct vf_settings *s)
     fputs("\nLive settings take effect at SIGHUP; the others wait for a restart.\n", f);
 }
 
+void vf_settings_write(struct vf_json_writer *w, const char *key, const struct vf_settings *s)
+{
+    char number[24];
+
+    vf_jw_begin(w, key, '[');
+    for (const struct vf_setting *t = vf_settings_table; t->field.name != NULL; t++) {
+        const char *value = number;
+
+        snprintf(number, sizeof(number), "%" PRId64,
+                 t->field.type == VF_JSON_INT ? *vf_setting_int(s, t) : 0);
+        if (t->field.type == VF_JSON_ENUM)
+            value = t->field.choices[*vf_setting_enum(s, t)];
+        else if (t->field.type == VF_JSON_STRING)
+            value = *vf_setting_string(s, t);
+        vf_jw_begin(w, NULL, '{');
+        vf_jw_string(w, "name", t->field.name);
+        vf_jw_string(w, "value", value != NULL && value[0] != '\0' ? value : NULL);
+        vf_jw_string(w, "default", t->dflt != NULL && t->dflt[0] != '\0' ? t->dflt : NULL);
+        vf_jw_string(w, "unit", t->unit);
+        vf_jw_bool(w, "live", t->live);
+        vf_jw_string(w, "help", t->field.help);
+        vf_jw_end(w, '}');
+    }
+    vf_jw_end(w, ']');
+}
+
 /* roff: a backslash, a hyphen that is to stay one, and a dot or quote that would begin a request. */
 static void print_roff(FILE *f, const char *text)
 {

@@ -1,4 +1,4 @@
-/* The settings as people read them: --help, `vmfactoryd config`, and the man page's list. */
+/* The settings as people read them: --help, `vmfactoryd config`, `vmfactory config`, and the man page's list. */
 #ifndef VF_POOL_SETTINGS_TEXT_H
 #define VF_POOL_SETTINGS_TEXT_H
 
@@ -11,5 +11,8 @@ void vf_settings_print_brief(FILE *f);
 void vf_settings_print(FILE *f, const struct vf_settings *s);
 /* The .TP list of a man page. */
 void vf_settings_print_man(FILE *f);
+
+/* As JSON, an array with an object for each: name, value (as text, NULL: none), default, unit, live, help. */
+void vf_settings_write(struct vf_json_writer *w, const char *key, const struct vf_settings *s);
 
 #endif

@@ -158,6 +158,9 @@ static void templates(struct talk *t)
     ASK(200, "GET", "/v1/version", NULL);
     ASK(400, "GET", "/v1/version?verbose=1", NULL);
     ASK(405, "PUT", "/v1/version", NULL);
+    ASK(200, "GET", "/v1/settings", NULL);
+    ASK(400, "GET", "/v1/settings?verbose=1", NULL);
+    ASK(405, "PUT", "/v1/settings", NULL);
     ASK(404, "GET", "/v1/nothing", NULL);
     ASK(200, "GET", "/v1/templates", NULL);
     ASK(201, "POST", "/v1/templates", spec);

@@ -141,6 +141,7 @@ int vf_cmd_events(struct vf_cli *cli);
 int vf_cmd_top(struct vf_cli *cli);
 int vf_cmd_bench(struct vf_cli *cli);
 int vf_cmd_doctor(struct vf_cli *cli);
+int vf_cmd_config(struct vf_cli *cli);
 int vf_cmd_version(struct vf_cli *cli);
 int vf_cmd_generate(struct vf_cli *cli);
 

@@ -1,4 +1,4 @@
-/* events, version: what is told, and by whom. */
+/* events, config, version: what is told, and by whom. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -54,6 +54,38 @@ int vf_cmd_events(struct vf_cli *cli)
     }
     vmfactory_events_close(ev);
     return r < 0 ? vf_report(cli, &err) : 0;
+}
+
+int vf_cmd_config(struct vf_cli *cli)
+{
+    static const char *const heads[] = {"SETTING", "VALUE",   "DEFAULT", "UNIT",
+                                        "LIVE",    "MEANING", NULL};
+    struct vmfactory_response answer;
+    const struct vf_json *all, *one;
+    struct vf_json *j;
+    struct vf_table t;
+    int r = vf_cli_request(cli, "GET", "/v1/settings", NULL, &answer, &j);
+
+    if (r != 0)
+        return r;
+    if (cli->args.json) {
+        vf_print_json(&answer);
+    } else {
+        vf_table_init(&t, heads);
+        all = vf_json_get(j, "settings");
+        for (size_t i = 0; (one = vf_json_at(all, i)) != NULL; i++) {
+            vf_table_cell(&t, vf_json_str(vf_json_get(one, "name"), "?"));
+            vf_table_cell(&t, vf_json_str(vf_json_get(one, "value"), NULL));
+            vf_table_cell(&t, vf_json_str(vf_json_get(one, "default"), NULL));
+            vf_table_cell(&t, vf_json_str(vf_json_get(one, "unit"), NULL));
+            vf_table_cell(&t, vf_json_bool(vf_json_get(one, "live"), false) ? "yes" : "no");
+            vf_table_cell(&t, vf_json_str(vf_json_get(one, "help"), NULL));
+        }
+        vf_table_print(&t, stdout, cli->args.color);
+    }
+    vmfactory_response_free(&answer);
+    vf_json_delete(j);
+    return 0;
 }
 
 int vf_cmd_version(struct vf_cli *cli)

@@ -176,6 +176,8 @@ const struct vf_command vf_commands[] = {
      "request's sending "
      "to the answer's last byte.",
      bench_options, vf_cmd_bench},
+    {"config", "", 0, 0, false, false, NULL, "print the daemon's settings in force", NULL, NULL,
+     vf_cmd_config},
     {"version", "", 0, 0, false, false, NULL, "print the versions of this command and the daemon",
      NULL, NULL, vf_cmd_version},
     {"generate", "man|bash|zsh|templates|vms", 1, 1, false, true, NULL,
