@@ -90,6 +90,8 @@ Test(command, a_templates_life)
     EXPECT_HAS(errout, "parked\n");
     EXPECT_SHELL(0, "$V status");
     EXPECT_HAS(out, "3/3");
+    EXPECT_SHELL(0, "$V config | grep quarantine_after");
+    EXPECT_HAS(out, "yes");
     EXPECT_SHELL(0, "$V status --json");
     EXPECT_HAS(out, "{\"daemon\":{\"name\":\"vmfactory\"");
     EXPECT_SHELL(0, "$V pool set web max=9 target=2 autosize=false park=running");
