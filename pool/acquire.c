@@ -389,15 +389,11 @@ int vf_pools_acquire(struct vf_pools *p, const struct vf_caller *who,
         return r;
     if (p->closing)
         return vf_fail(err, VF_CANCELLED, "the daemon is stopping");
-    if (o->timeout_ms < 0 || o->ttl_ms < 0)
-        return vf_fail(err, VF_INVALID_ARGUMENT, "%s: must not be negative",
-                       o->timeout_ms < 0 ? "timeout_ms" : "ttl_ms");
-    if (p->settings->max_lease_ttl_ms &&
-        (o->ttl_ms == 0 || o->ttl_ms > p->settings->max_lease_ttl_ms)) {
-        vf_fail(err, VF_INVALID_ARGUMENT, "ttl_ms: at most %lld here, and it must be given",
-                (long long)p->settings->max_lease_ttl_ms);
-        return vf_hint(err, "ask for less, or change the daemon's max_lease_ttl_ms");
-    }
+    if (o->timeout_ms < 0)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "timeout_ms: must not be negative");
+    r = vf_lease_check_ttl(p, o->ttl_ms, err);
+    if (r < 0)
+        return r;
     if (pool->drained || pool->removing) {
         vf_fail(err, VF_CONFLICT, "template %s is %s", pool->spec.name,
                 pool->removing ? "being removed" : "drained");

@@ -131,6 +131,23 @@ bool vf_api_pool(struct vf_http_req *req, struct vf_api *a, struct vf_pool **ret
     return false;
 }
 
+void vf_api_list(struct vf_http_req *req, const struct vf_api *a, const char *key,
+                 void (*write)(struct vf_json_writer *w, const char *key,
+                               const struct vf_pool *pool))
+{
+    struct vf_json_writer w = {0};
+
+    if (!vf_api_query(req, NULL))
+        return;
+    vf_jw_begin(&w, NULL, '{');
+    vf_jw_begin(&w, key, '[');
+    for (struct vf_pool *p = vf_pools_next(a->pools, NULL); p; p = vf_pools_next(a->pools, p))
+        write(&w, NULL, p);
+    vf_jw_end(&w, ']');
+    vf_jw_end(&w, '}');
+    vf_http_reply_json(req, 200, vf_jw_finish(&w));
+}
+
 void vf_api_version(struct vf_http_req *req, void *arg)
 {
     struct vf_api *a = arg;

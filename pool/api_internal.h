@@ -31,6 +31,10 @@ bool vf_api_serving(struct vf_http_req *req, struct vf_api *a);
 bool vf_api_no_body(struct vf_http_req *req);
 /* The pool that the route's first parameter names. */
 bool vf_api_pool(struct vf_http_req *req, struct vf_api *a, struct vf_pool **ret);
+/* Answers with {"key": [all of them]}. */
+void vf_api_list(struct vf_http_req *req, const struct vf_api *a, const char *key,
+                 void (*write)(struct vf_json_writer *w, const char *key,
+                               const struct vf_pool *pool));
 /* The last upgraded connection is gone. */
 void vf_api_upgrades_over(struct vf_api *a);
 

@@ -12,18 +12,7 @@ static void reply_pool(struct vf_http_req *req, int status, const struct vf_pool
 
 void vf_api_pools_list(struct vf_http_req *req, void *arg)
 {
-    struct vf_api *a = arg;
-    struct vf_json_writer w = {0};
-
-    if (!vf_api_query(req, NULL))
-        return;
-    vf_jw_begin(&w, NULL, '{');
-    vf_jw_begin(&w, "pools", '[');
-    for (struct vf_pool *p = vf_pools_next(a->pools, NULL); p; p = vf_pools_next(a->pools, p))
-        vf_pool_write(&w, NULL, p);
-    vf_jw_end(&w, ']');
-    vf_jw_end(&w, '}');
-    vf_http_reply_json(req, 200, vf_jw_finish(&w));
+    vf_api_list(req, arg, "pools", vf_pool_write);
 }
 
 void vf_api_pools_show(struct vf_http_req *req, void *arg)

@@ -32,18 +32,7 @@ static char *template_json(const struct vf_pool *pool)
 
 void vf_api_templates_list(struct vf_http_req *req, void *arg)
 {
-    struct vf_api *a = arg;
-    struct vf_json_writer w = {0};
-
-    if (!vf_api_query(req, NULL))
-        return;
-    vf_jw_begin(&w, NULL, '{');
-    vf_jw_begin(&w, "templates", '[');
-    for (struct vf_pool *p = vf_pools_next(a->pools, NULL); p; p = vf_pools_next(a->pools, p))
-        vf_pool_write_template(&w, NULL, p);
-    vf_jw_end(&w, ']');
-    vf_jw_end(&w, '}');
-    vf_http_reply_json(req, 200, vf_jw_finish(&w));
+    vf_api_list(req, arg, "templates", vf_pool_write_template);
 }
 
 void vf_api_templates_show(struct vf_http_req *req, void *arg)

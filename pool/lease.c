@@ -123,20 +123,27 @@ int vf_lease_begin(struct vf_slot *s, struct vf_acquire *a, struct vf_error *err
     return 0;
 }
 
-int vf_slot_renew(struct vf_slot *s, int64_t ttl_ms, struct vf_error *err)
+int vf_lease_check_ttl(const struct vf_pools *p, int64_t ttl_ms, struct vf_error *err)
 {
-    int64_t longest = s->pools->settings->max_lease_ttl_ms;
-    int64_t ttl_was = s->ttl_ms, expires_was = s->expires_us;
+    int64_t longest = p->settings->max_lease_ttl_ms;
     if (ttl_ms < 0)
         return vf_fail(err, VF_INVALID_ARGUMENT, "ttl_ms: must not be negative");
-    if (longest && (ttl_ms == 0 || ttl_ms > longest)) {
-        vf_fail(err, VF_INVALID_ARGUMENT, "ttl_ms: at most %lld here, and it must be given",
-                (long long)longest);
-        return vf_hint(err, "ask for less, or change the daemon's max_lease_ttl_ms");
-    }
+    if (!longest || (ttl_ms > 0 && ttl_ms <= longest))
+        return 0;
+    vf_fail(err, VF_INVALID_ARGUMENT, "ttl_ms: at most %lld here, and it must be given",
+            (long long)longest);
+    return vf_hint(err, "ask for less, or change the daemon's max_lease_ttl_ms");
+}
+
+int vf_slot_renew(struct vf_slot *s, int64_t ttl_ms, struct vf_error *err)
+{
+    int64_t ttl_was = s->ttl_ms, expires_was = s->expires_us;
+    int r = vf_lease_check_ttl(s->pools, ttl_ms, err);
+    if (r < 0)
+        return r;
     s->ttl_ms = ttl_ms;
     s->expires_us = ttl_ms ? vf_deadline_after_ms(ttl_ms) : VF_NEVER;
-    int r = s->vm ? vf_slot_record(s, VF_RECORD_LEASED, err) : 0;
+    r = s->vm ? vf_slot_record(s, VF_RECORD_LEASED, err) : 0;
     if (r < 0) {
         s->ttl_ms = ttl_was;
         s->expires_us = expires_was;

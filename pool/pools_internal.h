@@ -281,6 +281,8 @@ int vf_claim(struct vf_pool *pool, uid_t uid, struct vf_error *err);
 /* The same for a lease that is there already: no quota is looked at. */
 void vf_claim_kept(struct vf_pool *pool, uid_t uid);
 void vf_unclaim(struct vf_pool *pool, uid_t uid);
+/* Whether a lease may last that long. */
+int vf_lease_check_ttl(const struct vf_pools *p, int64_t ttl_ms, struct vf_error *err);
 /* Its lease begins: holder, journal, counts. On failure it is as before. */
 int vf_lease_begin(struct vf_slot *s, struct vf_acquire *a, struct vf_error *err);
 void vf_lease_expire(struct vf_pools *p);
