@@ -61,6 +61,8 @@ FAKE_SRC := $(wildcard tests/fakes/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 FUZZERS := $(FUZZ_SRC:tests/fuzz/%.c=%)
 FAKES := $(FAKE_SRC:tests/fakes/%.c=$(B)/tests/%)
+# What tests preload into the daemon.
+PRELOADS := $(patsubst tests/preload/%.c,$(B)/tests/%.so,$(wildcard tests/preload/*.c))
 TINY := $(GUEST)/tiny.elf
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
@@ -156,6 +158,9 @@ $(B)/tests/unit: $(call obj,$(UNIT_SRC) $(UNIT_MORE)) $(LIB)
 $(B)/tests/e2e: $(call obj,$(E2E_SRC) $(COMMON_SRC)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
+$(B)/tests/%.so: tests/preload/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(filter-out $(SANFLAGS),$(ALL_CFLAGS)) -shared -fPIC -o $@ $<
 $(B)/tests/%: $(B)/obj/tests/fakes/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS)
@@ -187,7 +192,7 @@ san_run = $(if $(SAN),rm -f $(san_log).*; export ASAN_OPTIONS=log_path=$(san_log
     TSAN_OPTIONS=log_path=$(san_log); $(1); r=$$?; if cat $(san_log).* 2>/dev/null; then \
     echo '$@: a sanitizer has reported the above' >&2; exit 1; fi; exit $$r,$(1))
 .PHONY: tests check check-unit check-e2e check-asan check-tsan
-tests: $(B)/tests/unit $(B)/tests/e2e $(FAKES)
+tests: $(B)/tests/unit $(B)/tests/e2e $(FAKES) $(PRELOADS)
 check: deps-check
 	$(MAKE) $(JOBS) all guest tests
 	$(MAKE) check-unit
