@@ -17,6 +17,8 @@
 #include "factory/instance.h"
 #include "factory/programs.h"
 
+#define ANSWER_TIMEOUT_MS 10000
+
 static const struct vf_step clone_recipe[] = {
     {"prepare", vf_step_prepare, false, NULL},
     {"vmm", vf_step_create, false, "factory.vmm.created"},
@@ -78,7 +80,7 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
         .run_dirfd = -1,
         .die_with_parent = cfg->die_with_parent,
         .auto_accel = cfg->auto_accel,
-        .answer_timeout_ms = cfg->answer_timeout_ms ? cfg->answer_timeout_ms : 10000,
+        .answer_timeout_ms = cfg->answer_timeout_ms ? cfg->answer_timeout_ms : ANSWER_TIMEOUT_MS,
         .create_timeout_ms = cfg->create_timeout_ms,
         .trial_clones = cfg->trial_clones ? cfg->trial_clones : 2,
         .on_step = cfg->on_step,
@@ -131,6 +133,11 @@ void vf_factory_close(struct vf_factory *f, void (*done)(void *arg), void *arg)
     for (struct vf_instance *vm = f->instances; vm; vm = vm->next)
         vf_instance_destroy(vm, NULL, NULL);
     vf_factory_check_closed(f);
+}
+
+void vf_factory_set_answer_timeout(struct vf_factory *f, int64_t timeout_ms)
+{
+    f->answer_timeout_ms = timeout_ms ? timeout_ms : ANSWER_TIMEOUT_MS;
 }
 
 const char *vf_factory_qemu(const struct vf_factory *f)

@@ -46,6 +46,8 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
 /* Destroys every VM and cancels every build, then calls done and is no more. If there is nothing to destroy,
  * done is called before this returns. */
 void vf_factory_close(struct vf_factory *f, void (*done)(void *arg), void *arg);
+/* For answers waited for from now on; 0: 10000. */
+void vf_factory_set_answer_timeout(struct vf_factory *f, int64_t timeout_ms);
 /* The QEMU it uses, or NULL if there is none. */
 const char *vf_factory_qemu(const struct vf_factory *f);
 

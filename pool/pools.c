@@ -199,6 +199,7 @@ void vf_pools_arm_deadline(struct vf_pools *p, int64_t at_us)
 
 void vf_pools_settings_changed(struct vf_pools *p)
 {
+    vf_factory_set_answer_timeout(p->factory, p->settings->answer_timeout_ms);
     vf_heartbeat_arm(p);
     p->under_pressure = vf_memory_pressure(p->settings, p->pressure, sizeof(p->pressure));
     for (struct vf_pool *pool = p->first; pool; pool = pool->next)

@@ -365,6 +365,25 @@ Test(pools, memory_pressure_stops_refilling_and_is_told, .timeout = 60)
     pools_close(&t);
 }
 
+/* Clones that hang: the time limit that is in force by then ends them, not the one the daemon began with. */
+Test(pools, a_changed_time_limit_holds_at_once, .timeout = 60)
+{
+    struct pools t;
+    pools_open(&t);
+    t.settings.answer_timeout_ms = 600000;
+    pools_reopen(&t);
+    struct vf_pool *pool = pools_add(&t, "web", "paused");
+    pools_warm(&t, pool, 1);
+    t.settings.answer_timeout_ms = 50;
+    vf_pools_settings_changed(t.p);
+    pools_script("renew:hang"); /* of clones from now on: refills fail within the new limit */
+    struct vf_slot *vm = pools_take(&t, "web", &alice, HIT);
+    POOLS_WAIT(&t, pools_heard(&t, "pool.backoff"));
+    pools_script(NULL);
+    pools_release(&t, vf_slot_id(vm), &alice);
+    pools_close(&t);
+}
+
 static bool removed;
 static struct vf_error removed_err;
 static void on_removed(void *arg, const struct vf_error *err)
