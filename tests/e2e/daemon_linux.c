@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "tests/e2e/daemon_guest.h"
+#include "tests/e2e/exec_support.h"
 #include "tests/e2e/support.h"
 
 enum { LEASES = 4 };
@@ -128,6 +129,50 @@ static void fills_and_serves(struct gst *g, struct held *h)
     cr_expect_eq(gst_vmms(g), LEASES);
 }
 
+static int64_t bytes_of(const char *base64)
+{
+    size_t len = strlen(base64);
+    return (int64_t)(len / 4 * 3) - (len > 0 && base64[len - 1] == '=') -
+           (len > 1 && base64[len - 2] == '=');
+}
+
+/* A guest writes without end to a caller that does not read: the daemon holds little of it, and loses none. */
+static void floods(struct gst *g, const struct held *h)
+{
+    static char line[70000], body[80];
+    struct dmn_conn c;
+    struct exe v = {.d = g->d};
+    int64_t all = 0;
+    bool ended = false;
+    snprintf(v.path, sizeof(v.path), "/v1/vms/%s", h->id);
+    snprintf(v.exec, sizeof(v.exec), "%s/exec", v.path);
+    free(gst_run(&g->d, h->id, "[\"head\",\"-c\",\"1000000\",\"/dev/zero\"]"));
+    int64_t before = dmn_rss_kib(&g->d);
+    snprintf(body, sizeof(body), "{\"argv\":[\"head\",\"-c\",\"%d\",\"/dev/zero\"]}",
+             EXE_FLOOD_MIB << 20);
+    dmn_dial(&g->d, &c, "api.sock");
+    dmn_ask(&c, "POST", v.exec, NULL, body);
+    cr_assert_eq(dmn_head(&c), 200);
+    cr_assert(dmn_line(&c, line, sizeof(line))); /* it has begun */
+    struct vf_json *first = vf_json_parse(line, strlen(line));
+    all = bytes_of(dmn_str(first, "base64"));
+    vf_json_delete(first);
+    exe_wait_full(&v, &c);
+    int64_t grown = dmn_rss_kib(&g->d) - before;
+    fprintf(stderr, "daemon_linux: %lld KiB more while %d MiB are held back\n", (long long)grown,
+            EXE_FLOOD_MIB);
+    cr_expect_lt(grown, EXE_HELD_BACK_KIB);
+    while (dmn_line(&c, line, sizeof(line))) {
+        struct vf_json *j = vf_json_parse(line, strlen(line));
+        all += bytes_of(dmn_str(j, "base64"));
+        ended |= dmn_int(j, "exit.code") == 0;
+        vf_json_delete(j);
+    }
+    cr_expect_eq(all, (int64_t)EXE_FLOOD_MIB << 20);
+    cr_expect(ended);
+    dmn_hang_up(&c);
+}
+
 static void killed_and_back(struct gst *g, const struct held *h)
 {
     dmn_kill(&g->d);
@@ -183,6 +228,7 @@ Test(daemon_linux, from_an_empty_store_to_the_last_vm, .timeout = 240)
     write_settings(&g, 0);
     dmn_start(&g.d);
     fills_and_serves(&g, h);
+    floods(&g, &h[3]);
     killed_and_back(&g, h);
     resized_and_drained(&g);
     stopped_and_started(&g, h);
