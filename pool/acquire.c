@@ -387,7 +387,7 @@ int vf_pools_acquire(struct vf_pools *p, const struct vf_caller *who,
     int r = vf_pools_find(p, o->template_name, &pool, err);
     if (r < 0)
         return r;
-    if (p->closing)
+    if (p->refusing)
         return vf_fail(err, VF_CANCELLED, "the daemon is stopping");
     if (o->timeout_ms < 0)
         return vf_fail(err, VF_INVALID_ARGUMENT, "timeout_ms: must not be negative");

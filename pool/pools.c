@@ -448,12 +448,18 @@ static void let_go(struct vf_slot *s)
     vf_instance_detach(s->vm, on_detached, s);
 }
 
-void vf_pools_end_all(struct vf_pools *p)
+void vf_pools_refuse(struct vf_pools *p)
 {
     struct vf_error e;
-    bool keep = p->settings->on_stop == VF_ON_STOP_KEEP_LEASES;
+    p->refusing = true;
     vf_fail(&e, VF_CANCELLED, "the daemon is stopping");
     vf_acquire_fail_all(p, NULL, &e);
+}
+
+void vf_pools_end_all(struct vf_pools *p)
+{
+    bool keep = p->settings->on_stop == VF_ON_STOP_KEEP_LEASES;
+    vf_pools_refuse(p);
     for (struct vf_pool *pool = p->first; pool; pool = pool->next) {
         struct vf_slot *s, *next;
         vf_template_stop(pool);
@@ -473,7 +479,7 @@ void vf_pools_end_all(struct vf_pools *p)
 
 void vf_pools_close(struct vf_pools *p, void (*done)(void *arg), void *arg)
 {
-    p->closing = true;
+    p->refusing = p->closing = true;
     p->closed = done;
     p->closed_arg = arg;
     uv_timer_stop(&p->second);

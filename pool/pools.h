@@ -39,6 +39,8 @@ int vf_pools_open(uv_loop_t *loop, const struct vf_settings *settings, struct vf
 /* Ends what nobody holds; leased VMs go on for the next daemon, or end too (settings.on_stop). Pending acquires end
  * with VF_CANCELLED. done comes last. */
 void vf_pools_close(struct vf_pools *p, void (*done)(void *arg), void *arg);
+/* Before closing, while answers can still be given: pending acquires end with VF_CANCELLED, new ones are refused so. */
+void vf_pools_refuse(struct vf_pools *p);
 /* *settings has changed. */
 void vf_pools_settings_changed(struct vf_pools *p);
 

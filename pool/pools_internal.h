@@ -178,7 +178,7 @@ struct vf_pools {
     struct vf_adoption *adoption; /* under way */
     vf_done_cb ready;
     void *ready_arg;
-    bool closing, factory_closing;
+    bool refusing, closing, factory_closing;
     int detaching;
     void (*closed)(void *arg);
     void *closed_arg;

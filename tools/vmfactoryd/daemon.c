@@ -47,7 +47,7 @@ struct daemon {
     struct vf_ledger *ledger;
     uv_loop_t loop;
     uv_signal_t term, interrupt, hangup;
-    uv_timer_t watchdog, stop_timer;
+    uv_timer_t watchdog, stop_timer, close_timer;
     int64_t began_us;
     bool stopping;
     int exit_code;
@@ -103,6 +103,13 @@ static void on_stop_timeout(uv_timer_t *timer)
     _exit(EXIT_FAILED);
 }
 
+static void on_answered(uv_timer_t *timer)
+{
+    struct daemon *d = timer->data;
+
+    vf_api_close(d->api, on_api_closed, d);
+}
+
 static void stop(struct daemon *d, const char *why, int exit_code)
 {
     if (d->stopping)
@@ -118,8 +125,10 @@ static void stop(struct daemon *d, const char *why, int exit_code)
         on_api_closed(d);
         return;
     }
+    /* Who waits for a VM is told so; the answers go out in this turn of the loop. */
     vf_api_quiesce(d->api);
-    vf_api_close(d->api, on_api_closed, d);
+    vf_pools_refuse(d->pools);
+    uv_timer_start(&d->close_timer, on_answered, 0, 0);
 }
 
 static void on_terminate(uv_signal_t *handle, int signum)
@@ -261,14 +270,16 @@ static void open_loop(struct daemon *d)
     }
     uv_timer_init(&d->loop, &d->stop_timer);
     d->stop_timer.data = d;
+    uv_timer_init(&d->loop, &d->close_timer);
+    d->close_timer.data = d;
     notify_watchdog(&d->loop, &d->watchdog);
 }
 
 static void close_loop(struct daemon *d)
 {
-    uv_handle_t *const handles[] = {(uv_handle_t *)&d->term, (uv_handle_t *)&d->interrupt,
-                                    (uv_handle_t *)&d->hangup, (uv_handle_t *)&d->stop_timer,
-                                    (uv_handle_t *)&d->watchdog};
+    uv_handle_t *const handles[] = {(uv_handle_t *)&d->term,        (uv_handle_t *)&d->interrupt,
+                                    (uv_handle_t *)&d->hangup,      (uv_handle_t *)&d->stop_timer,
+                                    (uv_handle_t *)&d->close_timer, (uv_handle_t *)&d->watchdog};
 
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
         uv_close(handles[i], NULL);
