@@ -191,6 +191,8 @@ int vf_fail_errno(struct vf_error *err, int errnum, const char *fmt, ...)
     err->code = code;
     join(err->msg, sizeof(err->msg), text, ": ", description);
     err->hint[0] = '\0';
+    if (e == EMFILE)
+        vf_hint(err, "raise the limit of open files: ulimit -n, or LimitNOFILE= in a unit");
     return vf_code_errno(code);
 }
 

@@ -48,7 +48,7 @@ Test(daemon_limits, no_more_vms_than_descriptors)
         else {
             refused++;
             cr_expect_eq(status, 429, "%s", text);
-            cr_expect(strstr(text, "Too many open files"), "%s", text);
+            cr_expect(strstr(text, "Too many open files") && strstr(text, "ulimit -n"), "%s", text);
             cr_expect(dmn_header(&c, "Retry-After"));
         }
         vf_json_delete(j);

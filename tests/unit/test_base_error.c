@@ -53,6 +53,9 @@ Test(base_error, a_system_calls_errno_is_named)
     cr_expect_eq(err.code, VF_PERMISSION);
     cr_expect_eq(vf_fail_errno(&err, 4711, "odd"), -EIO);
     cr_expect_str_eq(err.msg, "odd: errno 4711");
+    cr_expect_str_empty(err.hint);
+    cr_expect_eq(vf_fail_errno(&err, EMFILE, "socket"), -EAGAIN);
+    cr_expect(strstr(err.hint, "LimitNOFILE"), "%s", err.hint);
 }
 
 Test(base_error, a_broken_pipe_is_no_dead_vmm)
