@@ -60,6 +60,8 @@ void vf_json_free(const struct vf_json_field *fields, void *dst);
 /* dst as a JSON object, two-space indented, with a newline at its end, all fields in table order.
  * Left out: strings that are NULL, and fields whose `present` says that they were not given. Returns malloc'd text, NULL without memory. Round-trips through vf_json_decode. */
 char *vf_json_encode(const struct vf_json_field *fields, const void *src);
+/* The same on one line without spaces, for what only programs read. */
+char *vf_json_encode_compact(const struct vf_json_field *fields, const void *src);
 /* The table as a JSON Schema (draft 2020-12) object; malloc'd. title, id: may be NULL. */
 char *vf_json_schema(const struct vf_json_field *fields, const char *title, const char *id);
 

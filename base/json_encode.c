@@ -143,12 +143,17 @@ char *vf_json_lay_out(char *compact)
     return text;
 }
 
-char *vf_json_encode(const struct vf_json_field *fields, const void *src)
+char *vf_json_encode_compact(const struct vf_json_field *fields, const void *src)
 {
     struct vf_json_writer w = {0};
 
     vf_jw_begin(&w, NULL, '{');
     write_members(&w, fields, src);
     vf_jw_end(&w, '}');
-    return vf_json_lay_out(vf_jw_finish(&w));
+    return vf_jw_finish(&w);
+}
+
+char *vf_json_encode(const struct vf_json_field *fields, const void *src)
+{
+    return vf_json_lay_out(vf_json_encode_compact(fields, src));
 }

@@ -5,7 +5,6 @@
  */
 #include "base/json.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,12 +56,22 @@ static const char *escape(uint32_t cp, char buf[8])
     }
 }
 
+/* How many bytes at s are written as they are and are ASCII: nearly all of them, mostly. */
+static size_t plain(const char *s)
+{
+    size_t n = 0;
+
+    while (s[n] >= 0x20 && s[n] < 0x7f && s[n] != '"' && s[n] != '\\') /* also ends at the NUL */
+        n++;
+    return n;
+}
+
 static void add_string(struct vf_json_writer *w, const char *s)
 {
     size_t len = strlen(s), start = 0, i = 0;
 
     add(w, "\"", 1);
-    while (i < len) {
+    while ((i += plain(s + i)) < len) {
         char buf[8];
         uint32_t cp = 0;
         size_t n = vf_utf8_next(s + i, len - i, &cp);
@@ -119,11 +128,16 @@ void vf_jw_string(struct vf_json_writer *w, const char *key, const char *value)
 
 void vf_jw_int(struct vf_json_writer *w, const char *key, int64_t value)
 {
-    char text[24];
-    int n = snprintf(text, sizeof(text), "%" PRId64, value);
+    char text[24], *end = text + sizeof(text), *at = end;
+    uint64_t left = value < 0 ? -(uint64_t)value : (uint64_t)value;
 
+    do {
+        *--at = (char)('0' + left % 10);
+    } while ((left /= 10) != 0);
+    if (value < 0)
+        *--at = '-';
     lead(w, key);
-    add(w, text, (size_t)n);
+    add(w, at, (size_t)(end - at));
 }
 
 void vf_jw_double(struct vf_json_writer *w, const char *key, double value, int decimals)

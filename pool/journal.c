@@ -142,7 +142,7 @@ static int replace(int run_dirfd, const char *id, const char *name, const char *
 
 int vf_record_write(int run_dirfd, const struct vf_record *r, struct vf_error *err)
 {
-    VF_CLEANUP_FREE char *text = vf_json_encode(fields, r);
+    VF_CLEANUP_FREE char *text = vf_json_encode_compact(fields, r);
     if (!text)
         return vf_fail(err, VF_NO_MEMORY, "journal");
     return replace(run_dirfd, r->id, VF_RECORD_NAME, text, points[r->state], err);
