@@ -17,12 +17,14 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "base/fd.h"
 
 /* For a request's headers, parsed: four times what they may have, so that most that have more get
  * our answer and not libmicrohttpd's, which is HTML. The pages are touched only when used. */
 #define MEMORY_PER_CONNECTION (4 * VF_HTTP_MAX_HEADERS)
 #define MAX_RUNS 16    /* of libmicrohttpd in a row, then others have a turn */
+#define RUNS_US 1000   /* likewise: callers who ask again at once would keep it busy */
 #define MAX_ACCEPTS 16 /* likewise */
 #define NO_FDS_PAUSE_MS 100
 
@@ -124,18 +126,21 @@ static void run(struct vf_http *h)
 {
     MHD_UNSIGNED_LONG_LONG left;
     bool more = true;
+    int64_t until_us = vf_now_us() + RUNS_US;
 
-    for (int i = 0; more && i < MAX_RUNS; i++) {
+    for (int i = 0; more && i < MAX_RUNS && (i == 0 || vf_now_us() < until_us); i++) {
         h->kicked = false;
         vf_http_watch_look(h);
         MHD_run(h->mhd);
         /* Not 0: the time of the slow lane, which never comes. */
         more = h->kicked || (MHD_get_timeout(h->mhd, &left) == MHD_YES && left == 0);
     }
-    if (more)
-        vf_http_kick(h);
-    else
+    if (more) {
+        h->kicked = false; /* for the loop's next turn */
+        uv_idle_start(&h->idle, on_idle);
+    } else {
         uv_idle_stop(&h->idle);
+    }
     if (h->closing)
         close_connections(h);
 }
@@ -155,8 +160,11 @@ static void on_check(uv_check_t *check)
 
 static void on_readable(uv_poll_t *p, int status, int events)
 {
+    struct vf_http *h = (struct vf_http *)p->data;
+
     (void)status, (void)events;
-    run((struct vf_http *)p->data);
+    if (!uv_is_active((const uv_handle_t *)&h->idle)) /* else it runs once a turn already */
+        run(h);
 }
 
 /* ---- accepting */
