@@ -14,7 +14,7 @@
 #include "tools/bench/daemon.h"
 
 #define MAX_EVENTS 64
-#define BUFFER 32768
+#define BUFFER 131072
 #define ANSWER_US 30000000
 
 static bool broken(struct load *l, const char *what)

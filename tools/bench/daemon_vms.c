@@ -11,7 +11,7 @@
 #include "tools/bench/daemon.h"
 
 #define MOST_AT_ONCE 64
-#define PAUSE_US 1000 /* between two requests: what follows an answer is over by then */
+#define PAUSE_US 1000 /* before a request: caches are cold then, as for a caller out of the blue */
 
 static int release_all(struct bench_daemon *d, char ids[][16], int n, struct vf_error *err)
 {
@@ -23,8 +23,9 @@ static int release_all(struct bench_daemon *d, char ids[][16], int n, struct vf_
 
 /* ---- hits, parked running */
 
-static int hits_round(struct bench_daemon *d, const char *name, int n, struct client *kept,
-                      struct figure *on_new, struct figure *on_kept, struct vf_error *err)
+static int hits_round(struct bench_daemon *d, const char *name, int n, bool pause,
+                      struct client *kept, struct figure *on_new, struct figure *on_kept,
+                      struct vf_error *err)
 {
     char ids[MOST_AT_ONCE][16];
     int r = pool_await(d, name, err), i = 0;
@@ -32,7 +33,8 @@ static int hits_round(struct bench_daemon *d, const char *name, int n, struct cl
         struct client fresh = {.fd = -1, .path = d->api};
         bool is_new = i % 4 == 0 || i % 4 == 3; /* A B B A */
         struct got got;
-        usleep(PAUSE_US);
+        if (pause)
+            usleep(PAUSE_US);
         r = pool_acquire(is_new ? &fresh : kept, name, "hit", &got, err);
         client_free(&fresh);
         if (r < 0)
@@ -43,18 +45,23 @@ static int hits_round(struct bench_daemon *d, const char *name, int n, struct cl
     return r < 0 ? r : release_all(d, ids, n, err);
 }
 
+/* One after the other; and each after a pause. */
 static int hits(struct bench_daemon *d, const char *name, const char *guest, int rounds, int n,
                 struct vf_error *err)
 {
+    static const char *const how[] = {"", ", 1 ms after the last"};
     struct bench *b = d->bench;
     struct client kept = {.fd = -1, .path = d->api};
-    struct figure *on_new =
-        figure_add(b, JUDGE_P50, 150, NULL, "hit, parked running, %s, new connection", guest);
-    struct figure *on_kept =
-        figure_add(b, JUDGE_P50, 100, NULL, "hit, parked running, %s, kept connection", guest);
+    struct figure *f[2][2];
+    for (int pause = 0; pause < 2; pause++) {
+        f[pause][0] = figure_add(b, JUDGE_P50, 150, NULL, "hit, running, %s, new connection%s",
+                                 guest, how[pause]);
+        f[pause][1] = figure_add(b, JUDGE_P50, 100, NULL, "hit, running, %s, kept connection%s",
+                                 guest, how[pause]);
+    }
     int r = client_ask(&kept, "GET", "/v1/version", NULL, err);
-    for (int i = 0; r == 0 && i < rounds; i++)
-        r = hits_round(d, name, n, &kept, on_new, on_kept, err);
+    for (int i = 0; r == 0 && i < 2 * rounds; i++)
+        r = hits_round(d, name, n, i % 2 == 1, &kept, f[i % 2][0], f[i % 2][1], err);
     client_free(&kept);
     return r;
 }
@@ -135,7 +142,7 @@ static int null_hits(struct bench *b, struct vf_error *err)
 
 int daemon_vms(struct bench *b, const char *specs, struct vf_error *err)
 {
-    static const char *const settings[] = {"max_vms=24", NULL};
+    static const char *const settings[] = {"max_vms=8", NULL};
     struct bench_daemon d;
     struct vf_error e;
     char file[4096];
@@ -147,9 +154,9 @@ int daemon_vms(struct bench *b, const char *specs, struct vf_error *err)
     if (r == 0)
         r = pool_add_file(&d, file, VF_ACCEL_TCG, err);
     if (r == 0)
-        r = pool_fill(&d, "tiny", "{\"max\":24,\"target\":24,\"park\":\"running\"}", err);
+        r = pool_fill(&d, "tiny", "{\"max\":8,\"target\":8,\"park\":\"running\"}", err);
     if (r == 0)
-        r = hits(&d, "tiny", "QEMU tiny TCG", (b->hit_rounds + 1) / 2, 20, err);
+        r = hits(&d, "tiny", "QEMU tiny TCG", b->hit_rounds * 2, 6, err);
     int closed = daemon_close(&d, r < 0 ? &e : err);
     return r < 0 ? r : closed;
 }
@@ -184,7 +191,7 @@ static int paused_hits(struct bench_daemon *d, struct vf_generation *gen, struct
                        struct vf_error *err)
 {
     struct bench *b = d->bench;
-    struct figure *f = figure_add(b, JUDGE_OVER, 1000, "by hand", "hit, parked paused, Linux TCG");
+    struct figure *f = figure_add(b, JUDGE_OVER, 1000, "by hand", "hit, paused, Linux TCG");
     int r = pool_fill(d, "linux", "{\"max\":6,\"target\":6,\"park\":\"paused\"}", err);
     for (int done = 0; r == 0 && done < b->linux_vms; done += PAUSED) {
         char ids[PAUSED][16];
