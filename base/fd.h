@@ -58,6 +58,11 @@ int vf_remove_tree(int dirfd, const char *name, struct vf_error *err);
  * path and what it is instead (a directory, missing, unreadable, a symlink loop). */
 int vf_open_regular(const char *path, const char *field, int *ret_fd, struct vf_error *err);
 
+/* Locks fd's file for this process alone, for as long as fd is open, and writes its pid into it. -EWOULDBLOCK: another
+ * has it, *ret_holder is its pid (0: it does not say). One that has ended has its lock for a moment if it was killed
+ * as it started a process: that is waited for, at most 5 s. */
+int vf_lock_file(int fd, int64_t *ret_holder);
+
 /* A unix socket bound to dirfd/name (mode 0600), listening. The path is reached through
  * /proc/self/fd, so the length of the directory's own path does not matter (sun_path holds 108
  * bytes). Replaces nothing: an existing name is -EADDRINUSE. Non-blocking. Like vf_unix_connect it

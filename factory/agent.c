@@ -416,8 +416,10 @@ int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, const char *na
     vf_random(&a->next_id, sizeof(a->next_id));
     VF_CLEANUP_FD int fd = -1;
     int r = vf_unix_connect(dirfd, name, &fd, err);
-    if (r < 0)
-        return vf_wrap(err, "agent");
+    if (r < 0) {
+        vf_wrap(err, "agent");
+        return r;
+    }
     uv_pipe_init(loop, &a->pipe, 0);
     uv_timer_init(loop, &a->timer);
     a->pipe.data = a->timer.data = a;

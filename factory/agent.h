@@ -69,7 +69,7 @@ struct vf_agent {
     uint64_t garbage;              /* bytes that were no valid frame */
 };
 
-/* Connects to dirfd/name. lossy: the channel may drop what is sent before the guest listens. */
+/* Connects to dirfd/name; fails like vf_unix_connect. lossy: the channel may drop what is sent before the guest listens. */
 int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, const char *name, bool lossy,
                   vf_done_cb broken, void *arg, struct vf_error *err);
 /* Starts a request of type with a fresh id in w. */

@@ -103,6 +103,8 @@ void vf_step_connect_agent(void *arg, const struct vf_error *err)
             vf_agent_open(&vm->agent, vm->factory->loop, vm->dirfd, "agent.sock",
                           vm->spec.agent.channel == VF_CHANNEL_SERIAL, vf_instance_died, vm, &e);
         vm->agent_open = vm->agent.open_handles > 0;
+        if (r == -ECONNREFUSED) /* nobody has the socket any more that it was born with */
+            vf_fail(&e, VF_VMM_DIED, "the VMM has ended as it came up");
         if (r < 0)
             err = &e;
         vf_close_fd(&vm->dirfd); /* a descriptor less for each VM there is */

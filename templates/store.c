@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 #include "base/fd.h"
 #include "templates/store_internal.h"
@@ -16,14 +15,10 @@
 /* --- the lock */
 
 /* Refuses, naming the holder if the file says who it is. */
-static int refuse_locked(int fd, const char *path, struct vf_error *err)
+static int refuse_locked(int64_t holder, const char *path, struct vf_error *err)
 {
-    char text[24] = "";
-    ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
-
-    text[n > 0 ? strspn(text, "0123456789") : 0] = '\0';
-    if (text[0] != '\0')
-        vf_fail(err, VF_CONFLICT, "store %s: in use by pid %s", path, text);
+    if (holder > 0)
+        vf_fail(err, VF_CONFLICT, "store %s: in use by pid %" PRId64, path, holder);
     else
         vf_fail(err, VF_CONFLICT, "store %s: in use by another process", path);
     return vf_hint(err, "end that process, or use another directory");
@@ -32,7 +27,7 @@ static int refuse_locked(int fd, const char *path, struct vf_error *err)
 static int take_lock(int dirfd, const char *path, int *ret_fd, struct vf_error *err)
 {
     VF_CLEANUP_FD int fd = -1;
-    char text[24];
+    int64_t holder = 0;
     int r;
 
     fd = openat(dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -42,19 +37,11 @@ static int take_lock(int dirfd, const char *path, int *ret_fd, struct vf_error *
                        "the store must be writable for the user that vmfactory runs as (uid %u)",
                        (unsigned)geteuid());
     }
-    do
-        r = flock(fd, LOCK_EX | LOCK_NB);
-    while (r != 0 && errno == EINTR);
-    if (r != 0 && errno == EWOULDBLOCK)
-        return refuse_locked(fd, path, err);
-    if (r != 0)
-        return vf_fail_errno(err, errno, "store %s: lock", path);
-    snprintf(text, sizeof(text), "%" PRId64 "\n", (int64_t)getpid());
-    if (ftruncate(fd, 0) != 0)
-        return vf_fail_errno(err, errno, "store %s: write its lock", path);
-    r = vf_write_all(fd, text, strlen(text), "lock", err);
+    r = vf_lock_file(fd, &holder);
+    if (r == -EWOULDBLOCK)
+        return refuse_locked(holder, path, err);
     if (r < 0)
-        return vf_wrap(err, "store %s", path);
+        return vf_fail_errno(err, r, "store %s: lock", path);
     *ret_fd = vf_steal_fd(&fd);
     return 0;
 }

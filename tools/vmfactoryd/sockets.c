@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -68,38 +67,29 @@ static int open_run_dir(const char *path, bool group, int *ret_fd, struct vf_err
     return 0;
 }
 
-static int in_use(int fd, const char *path, struct vf_error *err)
+static int in_use(int64_t holder, const char *path, struct vf_error *err)
 {
-    char text[24] = "";
-    ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
-
-    text[n > 0 ? strspn(text, "0123456789") : 0] = '\0';
-    vf_fail(err, VF_CONFLICT, "run directory %s: is in use by vmfactoryd pid %s", path,
-            text[0] != '\0' ? text : "unknown");
+    if (holder > 0)
+        vf_fail(err, VF_CONFLICT, "run directory %s: is in use by vmfactoryd pid %" PRId64, path,
+                holder);
+    else
+        vf_fail(err, VF_CONFLICT, "run directory %s: is in use by another process", path);
     return vf_hint(err, "stop that daemon, or give this one a --run and a --state of its own");
 }
 
 static int take_lock(int dirfd, const char *path, int *ret_fd, struct vf_error *err)
 {
     VF_CLEANUP_FD int fd = openat(dirfd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    char text[24];
+    int64_t holder = 0;
     int r;
 
     if (fd < 0)
         return vf_fail_errno(err, errno, "run directory %s: open its lock", path);
-    do
-        r = flock(fd, LOCK_EX | LOCK_NB);
-    while (r != 0 && errno == EINTR);
-    if (r != 0 && errno == EWOULDBLOCK)
-        return in_use(fd, path, err);
-    if (r != 0)
-        return vf_fail_errno(err, errno, "run directory %s: lock", path);
-    if (ftruncate(fd, 0) != 0)
-        return vf_fail_errno(err, errno, "run directory %s: write its lock", path);
-    snprintf(text, sizeof(text), "%" PRId64 "\n", (int64_t)getpid());
-    r = vf_write_all(fd, text, strlen(text), "lock", err);
+    r = vf_lock_file(fd, &holder);
+    if (r == -EWOULDBLOCK)
+        return in_use(holder, path, err);
     if (r < 0)
-        return vf_wrap(err, "run directory %s", path);
+        return vf_fail_errno(err, r, "run directory %s: lock", path);
     *ret_fd = vf_steal_fd(&fd);
     return 0;
 }
