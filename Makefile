@@ -251,7 +251,8 @@ lint: deps-lint
 	# Both take a cleanup attribute for a leak, so leaks are left to ASan.
 	cppcheck --quiet --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    --suppress=missingIncludeSystem --suppress=memleak --suppress=resourceLeak \
-	    --std=c11 -D_GNU_SOURCE -I. -j2 $(LINT_C)
+	    --std=c11 -D_GNU_SOURCE -I. -j2 \
+	    --library=.cppcheck.cfg $(LINT_C)
 	@for f in $(LIB_SRC); do $(CC) $(ALL_CFLAGS) -fanalyzer -Werror -Wno-analyzer-malloc-leak \
 	    -Wno-analyzer-fd-leak -Wno-analyzer-file-leak -c -o /dev/null $$f || exit 1; done
 	clang-tidy --quiet $(LINT_C) -- -std=c17 -D_GNU_SOURCE -I. $(PKG_CFLAGS)

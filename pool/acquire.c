@@ -112,9 +112,9 @@ static struct vf_slot *parked(struct vf_pool *pool)
     struct vf_slot *s;
     if (pool->parked_current == pool->n[VF_SLOT_PARKED])
         return TAILQ_FIRST(&pool->parked);
-    TAILQ_FOREACH(s, &pool->parked, queue)
-    if (s->generation == pool->current)
-        return s;
+    TAILQ_FOREACH (s, &pool->parked, queue)
+        if (s->generation == pool->current)
+            return s;
     return TAILQ_FIRST(&pool->parked);
 }
 
@@ -313,14 +313,14 @@ void vf_acquire_missed(struct vf_acquire *a, const struct vf_error *err)
 bool vf_acquire_offer(struct vf_slot *s)
 {
     struct vf_acquire *a;
-    TAILQ_FOREACH(a, &s->pool->waiting, waiting)
-    if (may_try(a, VF_GOT_HIT)) {
-        a->got = VF_GOT_HIT;
-        a->why[0] = 0;
-        note(a, "%s", "refilled while the caller waited");
-        vf_acquire_got(a, s);
-        return true;
-    }
+    TAILQ_FOREACH (a, &s->pool->waiting, waiting)
+        if (may_try(a, VF_GOT_HIT)) {
+            a->got = VF_GOT_HIT;
+            a->why[0] = 0;
+            note(a, "%s", "refilled while the caller waited");
+            vf_acquire_got(a, s);
+            return true;
+        }
     return false;
 }
 
@@ -346,9 +346,9 @@ int64_t vf_acquire_next_deadline(const struct vf_pools *p)
 {
     const struct vf_acquire *a;
     int64_t next = VF_NEVER;
-    TAILQ_FOREACH(a, &p->pending, pending)
-    if (a->deadline_us < next)
-        next = a->deadline_us;
+    TAILQ_FOREACH (a, &p->pending, pending)
+        if (a->deadline_us < next)
+            next = a->deadline_us;
     return next;
 }
 

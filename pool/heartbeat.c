@@ -29,9 +29,9 @@ static void on_beat(uv_timer_t *t)
     int phase = p->beat_phase++ % PHASES;
     for (struct vf_pool *pool = p->first; pool; pool = pool->next) {
         struct vf_slot *s;
-        TAILQ_FOREACH(s, &pool->parked, queue)
-        if (!s->paused && phase_of(s) == phase)
-            vf_instance_ping(s->vm, p->settings->answer_timeout_ms, on_pong, s, &e);
+        TAILQ_FOREACH (s, &pool->parked, queue)
+            if (!s->paused && phase_of(s) == phase)
+                vf_instance_ping(s->vm, p->settings->answer_timeout_ms, on_pong, s, &e);
     }
 }
 

@@ -165,9 +165,9 @@ int64_t vf_lease_next_expiry(const struct vf_pools *p)
 {
     const struct vf_slot *s;
     int64_t next = VF_NEVER;
-    TAILQ_FOREACH(s, &p->leases, leases)
-    if (s->expires_us < next)
-        next = s->expires_us;
+    TAILQ_FOREACH (s, &p->leases, leases)
+        if (s->expires_us < next)
+            next = s->expires_us;
     return next;
 }
 

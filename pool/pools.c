@@ -262,8 +262,7 @@ int vf_pools_processes(struct vf_pools *p, struct vf_vm_process *ret, int max)
     int n = 0;
     for (struct vf_pool *pool = p->first; pool; pool = pool->next) {
         struct vf_slot *s;
-        TAILQ_FOREACH(s, &pool->all, all)
-        {
+        TAILQ_FOREACH (s, &pool->all, all) {
             bool idle = s->state == VF_SLOT_PARKED || s->state == VF_SLOT_LEASED;
             pid_t pid = idle ? vf_slot_pid(s) : 0;
             if (pid && n < max)

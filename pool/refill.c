@@ -55,9 +55,9 @@ static void trim(struct vf_pool *pool)
 {
     while (pool->n[VF_SLOT_PARKED] > pool->target) {
         struct vf_slot *s = NULL, *i;
-        TAILQ_FOREACH(i, &pool->parked, queue)
-        if (!s || (i->generation != pool->current && s->generation == pool->current))
-            s = i;
+        TAILQ_FOREACH (i, &pool->parked, queue)
+            if (!s || (i->generation != pool->current && s->generation == pool->current))
+                s = i;
         vf_slot_destroy(s);
     }
     while (pool->n[VF_SLOT_STANDBY] > pool->config.standby)

@@ -106,8 +106,8 @@ void vf_pool_set_current(struct vf_pool *pool, int64_t generation)
     struct vf_slot *s;
     pool->current = generation;
     pool->parked_current = 0;
-    TAILQ_FOREACH(s, &pool->parked, queue)
-    pool->parked_current += s->generation == generation;
+    TAILQ_FOREACH (s, &pool->parked, queue)
+        pool->parked_current += s->generation == generation;
     vf_pool_touch(pool);
 }
 
@@ -259,8 +259,7 @@ void vf_slot_destroy(struct vf_slot *s)
 void vf_slots_reap(struct vf_pools *p)
 {
     struct vf_slot *s;
-    TAILQ_FOREACH(s, &p->leases, leases)
-    {
+    TAILQ_FOREACH (s, &p->leases, leases) {
         if (!s->reap || s->destroying || !s->vm)
             continue;
         s->reap = false;

@@ -58,7 +58,7 @@ static void become_daemon(const struct bench_daemon *d, const char *const *setti
         program, "--state", d->state, "--run", d->run, "--set", "on_stop=destroy-all"};
     size_t n = 7;
     ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    for (size_t i = 0; settings[i] && i < MAX_SETTINGS; i++) {
+    for (size_t i = 0; i < MAX_SETTINGS && settings[i]; i++) {
         argv[n++] = "--set";
         argv[n++] = settings[i];
     }
