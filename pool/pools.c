@@ -138,6 +138,8 @@ void vf_pool_publish(struct vf_pool *pool)
 static void tick(struct vf_pool *pool)
 {
     pool->tick_soon = false;
+    if (pool->pools->adoption) /* its generation is not loaded yet; vf_pools_start touches all */
+        return;
     vf_template_tick(pool);
     vf_refill_tick(pool);
     if (pool->tidy)

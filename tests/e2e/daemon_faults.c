@@ -228,6 +228,34 @@ Test(daemon_faults, a_parked_vm_that_dies_is_replaced)
     gst_close(&g);
 }
 
+/* ---- a VMM that stands still while the daemon comes back */
+
+/* Until all is adopted the stored generation waits to be loaded: another must not be built in its place. */
+Test(daemon_faults, a_slow_adoption_builds_nothing)
+{
+    static const char *const args[] = {"--set", "answer_timeout_ms=1000", NULL};
+    char id[16];
+    struct gst g;
+    TINY_OR_SKIP("a_slow_adoption_builds_nothing");
+    gst_prepare(&g, args);
+    dmn_start(&g.d);
+    gst_tiny(&g, "web", NULL);
+    gst_warm(&g.d, "web", 1);
+    struct vf_json *j = gst_acquire(&g.d, "web", id);
+    pid_t pid = (pid_t)dmn_int(j, "pid");
+    vf_json_delete(j);
+    dmn_wait_for(&g.d, pool, "parked", 1);
+    dmn_kill(&g.d);
+    cr_assert_eq(kill(pid, SIGSTOP), 0);
+    dmn_start(&g.d);
+    dmn_wait_for(&g.d, pool, "parked", 1);
+    j = dmn_json(&g.d, 200, "GET", "/v1/templates/web", NULL);
+    cr_expect_eq(dmn_int(j, "generation"), 1);
+    cr_expect_eq(dmn_int(j, "build.attempts"), 0);
+    vf_json_delete(j);
+    gst_close(&g);
+}
+
 /* ---- stopping, whatever hangs */
 
 /* A guest that stands still, a caller that waits for it, a command, a reader of events, half a request. */
