@@ -229,7 +229,7 @@ static void load_spec(struct vf_pools *p, const char *file)
 {
     VF_CLEANUP_FREE char *text = NULL;
     size_t len, n = strlen(file);
-    struct vf_spec spec;
+    struct vf_spec spec = {0};
     struct vf_error e;
     if (n < 6 || strcmp(file + n - 5, ".json") != 0 || file[0] == '.')
         return;
