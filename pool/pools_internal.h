@@ -126,6 +126,7 @@ struct vf_pool {
     struct vf_autosize autosize;
     int refill_failures; /* in a row */
     int64_t refill_failures_total, refill_retry_us;
+    int64_t give_way_until_us; /* to callers; 0: none is being served */
     struct vf_error *refill_error;
     bool pressure_told;
     double clone_s;       /* mean time of the last clones; 0: not known */

@@ -1,5 +1,7 @@
 /* Keeps a pool's parked and standby VMs at their numbers.
  *
+ * Callers come first: while a VM is made or woken for one, refilling waits, for about as long as a clone takes.
+ *
  * Each time something changed: too few, and clones are made, refill_concurrency at once; too many, or of an
  * older generation that new ones replace, and the oldest go. A clone that fails makes a pause that doubles, with jitter,
  * up to a cap; memory pressure stops refilling until it is over. All of it is a pool's own: one that fails or
@@ -84,6 +86,19 @@ static bool is_held_up(struct vf_pool *pool)
     return p->under_pressure;
 }
 
+/* Whether callers have the cores first. A VM that takes much longer than others did holds refilling up no more, nor do
+ * callers who never stop coming. */
+static bool gives_way(struct vf_pool *pool)
+{
+    if (pool->starting + pool->n[VF_SLOT_WAKING] == 0) {
+        pool->give_way_until_us = 0;
+        return false;
+    }
+    if (!pool->give_way_until_us)
+        pool->give_way_until_us = vf_now_us() + (int64_t)(pool->clone_s * 1e6);
+    return vf_now_us() < pool->give_way_until_us;
+}
+
 static bool make(struct vf_pool *pool, enum vf_make what, enum vf_purpose purpose)
 {
     struct vf_error e;
@@ -102,6 +117,8 @@ void vf_refill_tick(struct vf_pool *pool)
     if (pool->drained || pool->removing || pool->pools->closing)
         return;
     trim(pool);
+    if (gives_way(pool))
+        return; /* its end comes back here */
     while (pool->gen && pool->making_pool < c->refill_concurrency &&
            pool->parked_current + pool->making_pool < pool->target && !is_held_up(pool))
         if (!make(pool, VF_MAKE_CLONE, VF_FOR_POOL))

@@ -384,6 +384,26 @@ Test(pools, a_changed_time_limit_holds_at_once, .timeout = 60)
     pools_close(&t);
 }
 
+Test(pools, refilling_gives_way_to_a_caller, .timeout = 60)
+{
+    struct pools t;
+    struct got g;
+    pools_open(&t);
+    pools_script("restore:delay=500ms");
+    struct vf_pool *pool = pools_add(&t, "web", "running");
+    pools_set(pool, with_standby);
+    POOLS_WAIT(&t, pools_number(pool, "standby") == 1);
+    pools_take(&t, "web", &alice, CLONE); /* now clones are known to take that long */
+    pools_acquire(&t, "web", &alice, STANDBY, &g);
+    pools_turn(&t);
+    cr_expect_eq(pools_number(pool, "standby"), 0);
+    cr_expect_eq(pools_number(pool, "making"), 1, "a standby VMM is made meanwhile");
+    POOLS_WAIT(&t, g.done);
+    cr_assert_not_null(g.vm, "%s", g.err.msg);
+    POOLS_WAIT(&t, pools_number(pool, "standby") == 1);
+    pools_close(&t);
+}
+
 static bool removed;
 static struct vf_error removed_err;
 static void on_removed(void *arg, const struct vf_error *err)
