@@ -183,7 +183,7 @@ Test(templates_disk, full_when_the_store_is_opened)
     if (!mount_small("full_when_the_store_is_opened", "size=64k"))
         return;
     fill_but(0);
-    expect_error(vf_store_open(fx.state, &store, &err), err, VF_NO_SPACE, "lock: write");
+    expect_error(vf_store_open(fx.state, &store, &err), err, VF_NO_SPACE, "lock: No space left");
     cr_expect_not_null(strstr(err.msg, fx.state), "%s", err.msg);
     cr_expect_eq(count_fds(), before);
     cr_assert_eq(umount2(fx.state, MNT_DETACH), 0);
