@@ -2,6 +2,7 @@
 #include "base/clock.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -50,4 +51,14 @@ int vf_deadline_left_ms(int64_t deadline_us)
     /* Rounded up: a poll(2) for this long must not return before the deadline. */
     left_ms = (deadline_us - at - 1) / 1000 + 1;
     return left_ms > INT_MAX ? INT_MAX : (int)left_ms;
+}
+
+void vf_rfc3339_ms(int64_t unix_ms, char ret[VF_RFC3339_SIZE])
+{
+    time_t s = (time_t)(unix_ms / 1000);
+    struct tm tm = {0};
+
+    gmtime_r(&s, &tm);
+    size_t n = strftime(ret, VF_RFC3339_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(ret + n, VF_RFC3339_SIZE - n, ".%03dZ", (int)(unix_ms % 1000));
 }

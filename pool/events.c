@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/utf8.h"
@@ -84,18 +83,6 @@ static bool visible(const struct vf_event_follower *f, const struct line *l)
     return l == NULL || f->admin || l->holder == VF_EVENT_ALL || l->holder == f->uid;
 }
 
-static void timestamp(char *buf, size_t size)
-{
-    int64_t ns = vf_realtime_ns();
-    time_t s = (time_t)(ns / 1000000000);
-    struct tm tm;
-    size_t n;
-
-    gmtime_r(&s, &tm);
-    n = strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(buf + n, size - n, ".%03dZ", (int)(ns / 1000000 % 1000));
-}
-
 static void optional(struct vf_json_writer *w, const char *key, const char *value)
 {
     if (value != NULL && value[0] != '\0')
@@ -108,10 +95,10 @@ static struct line *make_line(int64_t seq, const char *name, const char *templat
 {
     struct vf_json_writer w = {0};
     struct line *l = NULL;
-    char at[40], *text;
+    char at[VF_RFC3339_SIZE], *text;
     size_t len;
 
-    timestamp(at, sizeof(at));
+    vf_rfc3339_ms(vf_realtime_ns() / 1000000, at);
     vf_jw_begin(&w, NULL, '{');
     vf_jw_int(&w, "seq", seq);
     vf_jw_string(&w, "time", at);

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "base/clock.h"
 #include "pool/pools_internal.h"
 
@@ -35,12 +34,8 @@ static void put_text(struct vf_json_writer *w, const char *key, const char *text
 
 static void put_time(struct vf_json_writer *w, const char *key, int64_t unix_ms)
 {
-    char text[40];
-    time_t s = (time_t)(unix_ms / 1000);
-    struct tm tm;
-    gmtime_r(&s, &tm);
-    size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text + n, sizeof(text) - n, ".%03dZ", (int)(unix_ms % 1000));
+    char text[VF_RFC3339_SIZE];
+    vf_rfc3339_ms(unix_ms, text);
     vf_jw_string(w, key, text);
 }
 

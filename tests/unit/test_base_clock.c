@@ -3,6 +3,16 @@
 #include <limits.h>
 #include "base/clock.h"
 
+Test(base_clock, a_time_as_text, .timeout = 30)
+{
+    char text[VF_RFC3339_SIZE];
+
+    vf_rfc3339_ms(0, text);
+    cr_expect_str_eq(text, "1970-01-01T00:00:00.000Z");
+    vf_rfc3339_ms(INT64_C(1769903999007), text);
+    cr_expect_str_eq(text, "2026-01-31T23:59:59.007Z");
+}
+
 Test(base_clock, monotonic_time_does_not_go_back)
 {
     int64_t last = vf_now_us();
