@@ -51,6 +51,13 @@ int vf_write_file(int dirfd, const char *name, const void *data, size_t len, mod
  * symlinks, non-regular files and longer ones. Caller frees *ret_data. */
 int vf_read_file(int dirfd, const char *name, size_t max, char **ret_data, size_t *ret_len,
                  struct vf_error *err);
+struct vf_names {
+    char **v;
+    size_t n;
+};
+/* All entries of dirfd but "." and "..", sorted. */
+int vf_dir_names(int dirfd, struct vf_names *ret_names, struct vf_error *err);
+void vf_names_free(struct vf_names *names);
 /* Removes dirfd/name and all below it; never follows symlinks nor enters what is mounted there; a
  * missing one is success. Refuses a name that ends in ".", ".." or a slash. */
 int vf_remove_tree(int dirfd, const char *name, struct vf_error *err);

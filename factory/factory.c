@@ -6,7 +6,6 @@
  */
 #include "factory/factory.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -49,18 +48,15 @@ static const struct vf_step cold_recipe[] = {
 static int sweep(const struct vf_factory *f, struct vf_error *err)
 {
     if (f->die_with_parent && flock(f->run_dirfd, LOCK_EX | LOCK_NB) == 0) {
-        int fd = openat(f->run_dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *d = fd < 0 ? NULL : fdopendir(fd);
-        if (!d) {
-            int r = vf_fail_errno(err, errno, "run directory '%s'", f->run_dir);
-            vf_close_fd(&fd);
-            return r;
-        }
-        for (struct dirent *e; (e = readdir(d));)
-            if (strlen(e->d_name) == VF_INSTANCE_ID_LEN &&
-                strspn(e->d_name, "0123456789abcdef") == VF_INSTANCE_ID_LEN)
-                vf_remove_tree(f->run_dirfd, e->d_name, NULL); /* litter does no harm */
-        closedir(d);
+        struct vf_names names;
+        int r = vf_dir_names(f->run_dirfd, &names, err);
+        if (r < 0)
+            return vf_wrap(err, "run directory '%s'", f->run_dir);
+        for (size_t i = 0; i < names.n; i++)
+            if (strlen(names.v[i]) == VF_INSTANCE_ID_LEN &&
+                strspn(names.v[i], "0123456789abcdef") == VF_INSTANCE_ID_LEN)
+                vf_remove_tree(f->run_dirfd, names.v[i], NULL); /* litter does no harm */
+        vf_names_free(&names);
     }
     while (flock(f->run_dirfd, LOCK_SH) < 0) /* waits at most while someone else sweeps */
         if (errno != EINTR)

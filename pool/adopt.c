@@ -9,7 +9,6 @@
  *
  * A record that can't be read, or that is of another boot of the host, speaks of nothing that can be used.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -76,23 +75,18 @@ static int add(struct vf_adoption *ad, const char *id)
 static int scan(struct vf_work *w, struct vf_error *err)
 {
     struct vf_adoption *ad = w->arg;
-    int fd = openat(ad->pools->run_dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    int r = 0;
-    if (!d) {
-        r = vf_fail_errno(err, errno, "%s", ad->pools->run_path);
-        vf_close_fd(&fd);
-        return r;
-    }
-    for (struct dirent *e; r == 0 && (e = readdir(d));) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        if (strlen(e->d_name) == ID_LEN && strspn(e->d_name, "0123456789abcdef") == ID_LEN)
-            r = add(ad, e->d_name);
+    struct vf_names names;
+    int r = vf_dir_names(ad->pools->run_dirfd, &names, err);
+    if (r < 0)
+        return vf_wrap(err, "%s", ad->pools->run_path);
+    for (size_t i = 0; r == 0 && i < names.n; i++) {
+        const char *name = names.v[i];
+        if (strlen(name) == ID_LEN && strspn(name, "0123456789abcdef") == ID_LEN)
+            r = add(ad, name);
         else /* the directory is ours alone */
-            vf_remove_tree(ad->pools->run_dirfd, e->d_name, NULL);
+            vf_remove_tree(ad->pools->run_dirfd, name, NULL);
     }
-    closedir(d);
+    vf_names_free(&names);
     return r < 0 ? vf_fail(err, VF_NO_MEMORY, "adoption") : 0;
 }
 

@@ -5,7 +5,6 @@
  * VMs go, then generations, settings and spec from the disk, the spec last: a crash in between leaves a template
  * that can be removed again.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -254,20 +253,17 @@ static void load_spec(struct vf_pools *p, const char *file)
 
 int vf_pools_load_specs(struct vf_pools *p, struct vf_error *err)
 {
-    int fd = openat(p->specs_dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d) {
-        int r = vf_fail_errno(err, errno, "specs");
-        vf_close_fd(&fd);
-        return r;
-    }
-    for (struct dirent *e; (e = readdir(d));) {
-        if (strncmp(e->d_name, VF_TMP_PREFIX, strlen(VF_TMP_PREFIX)) == 0)
-            unlinkat(p->specs_dirfd, e->d_name, 0); /* a crash's */
+    struct vf_names names;
+    int r = vf_dir_names(p->specs_dirfd, &names, err);
+    if (r < 0)
+        return vf_wrap(err, "specs");
+    for (size_t i = 0; i < names.n; i++) {
+        if (strncmp(names.v[i], VF_TMP_PREFIX, strlen(VF_TMP_PREFIX)) == 0)
+            unlinkat(p->specs_dirfd, names.v[i], 0); /* a crash's */
         else
-            load_spec(p, e->d_name);
+            load_spec(p, names.v[i]);
     }
-    closedir(d);
+    vf_names_free(&names);
     return 0;
 }
 

@@ -33,13 +33,6 @@ struct vf_store {
 };
 
 /* --- directories (dir.c) */
-struct vf_names {
-    char **v;
-    size_t n;
-};
-/* All entries of dirfd but "." and "..", sorted. */
-int vf_dir_names(int dirfd, struct vf_names *ret_names, struct vf_error *err);
-void vf_names_free(struct vf_names *names);
 /* The generation that a directory's entry stands for: decimal, from 1, no leading zero; else 0. */
 int64_t vf_generation_number(const char *entry);
 /* Opens dirfd/name, a directory, not through a symlink. 0 or a negative errno. */
