@@ -13,7 +13,7 @@ WERROR ?= $(if $(CI),-Werror)
 SAN ?=
 
 # Every Debian package that building, the demo and the tests use.
-DEPS := gcc libc6-dev make pkg-config libuv1-dev libcjson-dev libssl-dev \
+DEPS := gcc libc6-dev make pkg-config libuv1-dev libcjson-dev libssl-dev libcurl4-openssl-dev \
         libmicrohttpd-dev jq curl \
         libcriterion-dev python3 python3-yaml python3-jsonschema qemu-system-x86 qemu-utils \
         gcc-multilib binutils cpio kmod busybox-static e2fsprogs zstd ca-certificates iproute2
@@ -22,7 +22,7 @@ DEPS := gcc libc6-dev make pkg-config libuv1-dev libcjson-dev libssl-dev \
 CHECK_DEPS := prometheus clang libclang-rt-14-dev
 # And what only `make lint` uses.
 LINT_DEPS := clang-format clang-tidy cppcheck
-PKGS := libuv libcjson libcrypto libmicrohttpd
+PKGS := libuv libcjson libcrypto libmicrohttpd libcurl
 
 B := build$(if $(SAN),/$(SAN))
 GUEST := build/guest

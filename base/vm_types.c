@@ -10,6 +10,6 @@ const char *const vf_machine_names[] = {"microvm", "q35", NULL};
 static_assert(sizeof(vf_machine_names) / sizeof(vf_machine_names[0]) == VF_MACHINE_Q35 + 2,
               "a name for each machine");
 
-const char *const vf_channel_names[] = {"none", "virtio-serial", "serial", NULL};
-static_assert(sizeof(vf_channel_names) / sizeof(vf_channel_names[0]) == VF_CHANNEL_SERIAL + 2,
+const char *const vf_channel_names[] = {"none", "virtio-serial", "serial", "vsock", NULL};
+static_assert(sizeof(vf_channel_names) / sizeof(vf_channel_names[0]) == VF_CHANNEL_VSOCK + 2,
               "a name for each channel");

@@ -77,7 +77,6 @@ static int open_build(struct vf_work *w, struct vf_error *err)
     struct vf_instance *vm = w->arg;
     struct vf_build_job *job = vm->job;
     struct vf_manifest *m = &job->manifest;
-    bool null = vm->spec.vmm == VF_SPEC_VMM_NULL;
     /* A second attempt (TCG after KVM) begins with a clean directory. */
     vf_build_free(job->build);
     job->build = NULL;
@@ -88,7 +87,7 @@ static int open_build(struct vf_work *w, struct vf_error *err)
     int r = vf_manifest_set_spec(m, &vm->spec, err);
     if (r == 0)
         r = vf_manifest_set_vmm(m, vf_spec_vmm_names[vm->spec.vmm], "1",
-                                null ? NULL : vm->factory->qemu, vm->accel, err);
+                                vm->factory->binaries[vm->spec.vmm], vm->accel, err);
     if (r == 0)
         r = vf_manifest_set_host(m, err);
     if (r == 0)
@@ -200,8 +199,9 @@ static int add_files(struct vf_instance *vm, const char *memory_sha256, struct v
     struct vf_manifest *m = &vm->job->manifest;
     int r = vf_manifest_add_file(m, VF_MEMORY_NAME, (int64_t)vf_spec_memory_bytes(&vm->spec),
                                  memory_sha256, err);
-    if (r == 0)
-        r = vf_manifest_add_file(m, "state", -1, NULL, err);
+    const char *const *state = vf_vmm_find(vf_spec_vmm_names[vm->spec.vmm])->state_files;
+    for (int i = 0; r == 0 && state[i]; i++)
+        r = vf_manifest_add_file(m, state[i], -1, NULL, err);
     if (r == 0 && vm->spec.boot.has_root &&
         (r = vf_manifest_add_file(m, "overlay.qcow2", -1, NULL, err)) == 0)
         r = vf_manifest_add_file(m, "clone.qcow2", -1, NULL, err);

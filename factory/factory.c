@@ -64,6 +64,33 @@ static int sweep(const struct vf_factory *f, struct vf_error *err)
     return 0;
 }
 
+/* A VMM's usual program, and where it comes from. */
+static const struct program {
+    const char *name, *from;
+} programs[VF_SPEC_VMM_COUNT] = {
+    [VF_SPEC_VMM_QEMU] = {"qemu-system-x86_64", "the Debian package qemu-system-x86"},
+    [VF_SPEC_VMM_CLOUD_HYPERVISOR] = {"cloud-hypervisor", "a release of Cloud Hypervisor"},
+    [VF_SPEC_VMM_FIRECRACKER] = {"firecracker", "a release of Firecracker"},
+};
+
+static void free_binaries(struct vf_factory *f)
+{
+    for (int i = 0; i < VF_SPEC_VMM_COUNT; i++)
+        free(f->binaries[i]);
+}
+
+/* A VMM that is not there is an error when it is needed. */
+static int take_binaries(struct vf_factory *f, const struct vf_factory_config *cfg,
+                         struct vf_error *err)
+{
+    for (int i = 0; i < VF_SPEC_VMM_COUNT; i++)
+        if (cfg->binaries[i] && !(f->binaries[i] = strdup(cfg->binaries[i])))
+            return vf_fail(err, VF_NO_MEMORY, "factory");
+        else if (!cfg->binaries[i] && programs[i].name)
+            vf_find_program(programs[i].name, programs[i].from, &f->binaries[i], NULL);
+    return 0;
+}
+
 int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
                     struct vf_factory **ret_factory, struct vf_error *err)
 {
@@ -90,12 +117,10 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
         r = vf_fail_errno(err, errno, "run directory '%s'", cfg->run_dir);
     if (r == 0)
         r = sweep(f, err);
-    if (r == 0 && cfg->qemu && !(f->qemu = strdup(cfg->qemu)))
-        r = vf_fail(err, VF_NO_MEMORY, "factory");
-    /* Without QEMU there is still the null driver: its absence is an error when it is needed. */
-    if (r == 0 && !cfg->qemu)
-        vf_find_program("qemu-system-x86_64", "qemu-system-x86", &f->qemu, NULL);
+    if (r == 0)
+        r = take_binaries(f, cfg, err);
     if (r < 0) {
+        free_binaries(f);
         vf_close_fd(&f->run_dirfd);
         vf_samples_free(f->samples);
         free(f->run_dir);
@@ -115,7 +140,7 @@ void vf_factory_check_closed(struct vf_factory *f)
     vf_close_fd(&f->run_dirfd);
     vf_samples_free(f->samples);
     free(f->run_dir);
-    free(f->qemu);
+    free_binaries(f);
     free(f);
     closed(arg);
 }
@@ -136,18 +161,19 @@ void vf_factory_set_answer_timeout(struct vf_factory *f, int64_t timeout_ms)
     f->answer_timeout_ms = timeout_ms ? timeout_ms : ANSWER_TIMEOUT_MS;
 }
 
-const char *vf_factory_qemu(const struct vf_factory *f)
+const char *vf_factory_binary(const struct vf_factory *f, enum vf_spec_vmm vmm)
 {
-    return f->qemu;
+    return f->binaries[vmm];
 }
 
 int vf_factory_need_vmm(const struct vf_factory *f, const struct vf_spec *spec,
                         struct vf_error *err)
 {
-    if (spec->vmm != VF_SPEC_VMM_QEMU || f->qemu)
+    const struct program *p = &programs[spec->vmm];
+    if (!p->name || f->binaries[spec->vmm])
         return 0;
-    vf_fail(err, VF_NOT_FOUND, "vmm: qemu-system-x86_64 is not on PATH");
-    return vf_hint(err, "install the Debian package qemu-system-x86, or give its path");
+    vf_fail(err, VF_NOT_FOUND, "vmm: %s is not on PATH", p->name);
+    return vf_hint(err, "install %s, or give its path", p->from);
 }
 
 static int begin_clone(struct vf_factory *f, struct vf_generation *gen, const struct vf_step *steps,

@@ -27,7 +27,7 @@ struct vf_factory_config {
     const char *run_dir;       /* a directory per VM is made here; made if missing; swept at open if
                                   die_with_parent and nobody else uses it */
     struct vf_store *store;    /* for builds; stays the caller's */
-    const char *qemu;          /* absolute; NULL: qemu-system-ARCH on PATH */
+    const char *binaries[VF_SPEC_VMM_COUNT]; /* absolute; NULL: the VMM's usual program on PATH */
     bool die_with_parent;      /* VMMs end with this process (tools); a daemon's outlive it */
     enum vf_accel auto_accel;  /* what `accel: auto` means; VF_ACCEL_AUTO: find out */
     int64_t answer_timeout_ms; /* for each answer of a restored guest; 0: 10000 */
@@ -48,8 +48,8 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
 void vf_factory_close(struct vf_factory *f, void (*done)(void *arg), void *arg);
 /* For answers waited for from now on; 0: 10000. */
 void vf_factory_set_answer_timeout(struct vf_factory *f, int64_t timeout_ms);
-/* The QEMU it uses, or NULL if there is none. */
-const char *vf_factory_qemu(const struct vf_factory *f);
+/* The VMM's program that it uses, or NULL if there is none. */
+const char *vf_factory_binary(const struct vf_factory *f, enum vf_spec_vmm vmm);
 
 /* --- VMs */
 enum vf_source { VF_SOURCE_CLONE, VF_SOURCE_COLD, VF_SOURCE_BUILD };

@@ -176,13 +176,17 @@ int vf_instance_work(struct vf_instance *vm, int (*run)(struct vf_work *w, struc
     return 0;
 }
 
-static enum vf_accel choose_accel(const struct vf_factory *f, int wanted)
+static enum vf_accel choose_accel(const struct vf_factory *f, const struct vf_spec *spec)
 {
+    const struct vf_vmm_ops *ops = vf_vmm_find(vf_spec_vmm_names[spec->vmm]);
+    int wanted = spec->accel;
+    struct vf_vmm_caps caps;
+    ops->capabilities(NULL, &caps);
     if (wanted != VF_ACCEL_AUTO)
         return (enum vf_accel)wanted;
-    if (f->kvm_failed)
+    if (f->kvm_failed && caps.tcg)
         return VF_ACCEL_TCG;
-    return vf_accel_resolve(f->auto_accel);
+    return vf_accel_resolve(ops, f->auto_accel);
 }
 
 /* The first step of every recipe is work in another thread: it can't end before this returns. */
@@ -195,7 +199,7 @@ static int begin(struct vf_instance *vm, struct vf_error *err)
     vm->step_began_us = vf_now_us();
     /* A clone runs under what its template ran under. */
     vm->accel = vm->gen ? (enum vf_accel)vm->gen->manifest.vmm.accel
-                        : choose_accel(vm->factory, vm->spec.accel);
+                        : choose_accel(vm->factory, &vm->spec);
     vf_random(vm->machine_id, sizeof(vm->machine_id));
     vf_random(vm->entropy, sizeof(vm->entropy));
     vf_random(vm->nonce, sizeof(vm->nonce));

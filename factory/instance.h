@@ -39,7 +39,7 @@ struct vf_samples; /* what guests drew, so that none draws it twice; factory/sam
 struct vf_factory {
     uv_loop_t *loop;
     struct vf_store *store;
-    char *run_dir, *qemu;
+    char *run_dir, *binaries[VF_SPEC_VMM_COUNT];
     int run_dirfd;
     bool die_with_parent, closing;
     enum vf_accel auto_accel;

@@ -25,7 +25,7 @@ int vf_overlay_create(const char *dir, const char *name, const char *base, const
                       struct vf_error *err)
 {
     VF_CLEANUP_FREE char *program = NULL, *path = NULL;
-    int r = vf_find_program("qemu-img", "qemu-utils", &program, err);
+    int r = vf_find_program("qemu-img", "the Debian package qemu-utils", &program, err);
     if (r < 0)
         return r;
     if (asprintf(&path, "%s/%s", dir, name) < 0)

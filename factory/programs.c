@@ -6,7 +6,7 @@
 #include <unistd.h>
 #include "base/fd.h"
 
-int vf_find_program(const char *name, const char *package, char **ret_path, struct vf_error *err)
+int vf_find_program(const char *name, const char *from, char **ret_path, struct vf_error *err)
 {
     const char *path = getenv("PATH");
     if (!path || !path[0])
@@ -24,6 +24,6 @@ int vf_find_program(const char *name, const char *package, char **ret_path, stru
         path += n + (path[n] == ':');
     }
     vf_fail(err, VF_NOT_FOUND, "%s is not on PATH", name);
-    vf_hint(err, "install the Debian package %s", package);
+    vf_hint(err, "install %s", from);
     return vf_code_errno(VF_NOT_FOUND);
 }

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 
-/* The absolute path of an executable on PATH; malloc'd. package: Debian's, for the hint. */
-int vf_find_program(const char *name, const char *package, char **ret_path, struct vf_error *err);
+/* The absolute path of an executable on PATH; malloc'd. from: what to install, for the hint. */
+int vf_find_program(const char *name, const char *from, char **ret_path, struct vf_error *err);
 
 #endif

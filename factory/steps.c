@@ -125,7 +125,7 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
     struct vf_vm_config c = {
         .id = vm->id,
         .dirfd = vm->dirfd,
-        .binary = vm->gen ? vm->gen->manifest.vmm.path : vm->factory->qemu,
+        .binary = vm->gen ? vm->gen->manifest.vmm.path : vm->factory->binaries[s->vmm],
         .machine = (enum vf_machine)s->machine,
         .accel = vm->accel,
         .vcpus = (int)s->vcpus,

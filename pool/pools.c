@@ -317,7 +317,9 @@ static int open_parts(struct vf_pools *p, struct vf_error *err)
     struct vf_factory_config c = {
         .run_dir = p->run_path,
         .store = p->store,
-        .qemu = p->settings->qemu,
+        .binaries = {[VF_SPEC_VMM_QEMU] = p->settings->qemu,
+                     [VF_SPEC_VMM_CLOUD_HYPERVISOR] = p->settings->cloud_hypervisor,
+                     [VF_SPEC_VMM_FIRECRACKER] = p->settings->firecracker},
         .answer_timeout_ms = p->settings->answer_timeout_ms,
         .on_step = vf_slots_on_step,
         .on_step_arg = p,

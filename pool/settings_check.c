@@ -79,6 +79,12 @@ int vf_settings_check(const struct vf_settings *s, struct vf_error *err)
     if (r == 0)
         r = check_absolute("qemu", s->qemu, err);
     if (r == 0)
+        r = check_absolute("cloud_hypervisor", s->cloud_hypervisor, err);
+    if (r == 0)
+        r = check_absolute("firecracker", s->firecracker, err);
+    if (r == 0)
+        r = check_absolute("runtime_dir", s->runtime_dir, err);
+    if (r == 0)
         r = check_group("group", s->group, err);
     if (r == 0)
         r = check_group("admin_group", s->admin_group, err);

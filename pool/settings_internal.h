@@ -4,7 +4,7 @@
 
 #include "pool/settings.h"
 
-enum { VF_N_SETTINGS = 23 }; /* rows of vf_settings_table, its end not counted */
+enum { VF_N_SETTINGS = 26 }; /* rows of vf_settings_table, its end not counted */
 #define VF_SETTINGS_GROUP \
     "vmfactory" /* the default group, where it exists and root runs the daemon */
 

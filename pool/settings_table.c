@@ -41,6 +41,15 @@ const struct vf_setting vf_settings_table[] = {
     {{AT(qemu), OPTIONAL(PATH_MAX - 1),
       .help = "The QEMU to run, an absolute path. Empty: the host's own on PATH."},
      .dflt = ""},
+    {{AT(cloud_hypervisor), OPTIONAL(PATH_MAX - 1),
+      .help = "The Cloud Hypervisor to run, likewise."},
+     .dflt = ""},
+    {{AT(firecracker), OPTIONAL(PATH_MAX - 1), .help = "The Firecracker to run, likewise."},
+     .dflt = ""},
+    {{AT(runtime_dir), OPTIONAL(PATH_MAX - 1),
+      .help = "Where runtime classes and assets are defined: classes/NAME.json, assets/NAME.json. "
+              "Empty: runtime/ in the state directory."},
+     .dflt = ""},
     {{AT(stats_listen), OPTIONAL(64),
       .help = "Answer stats requests over TCP too, on this address: 127.0.0.1:9464, [::1]:9464. "
               "Nobody is asked who they are there. Empty: only on stats.sock."},

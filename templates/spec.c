@@ -14,8 +14,8 @@
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-const char *const vf_spec_vmm_names[] = {"qemu", "null", NULL};
-static_assert(COUNT(vf_spec_vmm_names) == VF_SPEC_VMM_NULL + 2, "a name for each VMM");
+const char *const vf_spec_vmm_names[] = {"qemu", "null", "cloud-hypervisor", "firecracker", NULL};
+static_assert(COUNT(vf_spec_vmm_names) == VF_SPEC_VMM_COUNT + 1, "a name for each VMM");
 const char *const vf_image_format_names[] = {"raw", "qcow2", NULL};
 static_assert(COUNT(vf_image_format_names) == VF_IMAGE_QCOW2 + 2, "a name for each image format");
 const char *const vf_park_names[] = {"paused", "running", NULL};

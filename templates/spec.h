@@ -18,11 +18,17 @@
 #define VF_SPEC_NAME_MAX 48
 #define VF_SPEC_CMDLINE_MAX 2048
 
-enum vf_spec_vmm { VF_SPEC_VMM_QEMU, VF_SPEC_VMM_NULL };
+enum vf_spec_vmm {
+    VF_SPEC_VMM_QEMU,
+    VF_SPEC_VMM_NULL,
+    VF_SPEC_VMM_CLOUD_HYPERVISOR,
+    VF_SPEC_VMM_FIRECRACKER,
+    VF_SPEC_VMM_COUNT
+};
 enum vf_image_format { VF_IMAGE_RAW, VF_IMAGE_QCOW2 };
 enum vf_park { VF_PARK_PAUSED, VF_PARK_RUNNING };
 
-extern const char *const vf_spec_vmm_names[]; /* "qemu", "null", NULL: as vf_vmm_find knows them */
+extern const char *const vf_spec_vmm_names[]; /* as vf_vmm_find knows them */
 extern const char *const vf_image_format_names[]; /* "raw", "qcow2", NULL */
 extern const char *const vf_park_names[];         /* "paused", "running", NULL */
 

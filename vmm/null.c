@@ -53,6 +53,8 @@ static void capabilities(const char *version, struct vf_vmm_caps *ret_caps)
                                      .console = true,
                                      .standby = true,
                                      .park_paused = true,
+                                     .early_channel = true,
+                                     .qcow2 = true,
                                      .channel_virtio_serial = true,
                                      .channel_serial = true,
                                      .kvm = true,
@@ -482,8 +484,11 @@ void vf_null_set_default(const struct vf_null_script *s)
         default_script = *s;
 }
 
+static const char *const state_files[] = {state_name, NULL};
+
 const struct vf_vmm_ops vf_null_ops = {
     .name = "null",
+    .state_files = state_files,
     .capabilities = capabilities,
     .alloc = alloc,
     .create = create,

@@ -89,13 +89,16 @@ static int child_main(void *arg)
         if ((high[i] = fcntl(l->fds[i], F_DUPFD_CLOEXEC, first_free)) < 0)
             return child_fail(c, "F_DUPFD");
     int out = fcntl(l->output, F_DUPFD_CLOEXEC, first_free);
-    int null = fcntl(c->devnull, F_DUPFD_CLOEXEC, first_free);
-    if (out < 0 || null < 0)
+    int in = fcntl(l->has_stdio ? l->input_fd : c->devnull, F_DUPFD_CLOEXEC, first_free);
+    int said = l->has_stdio ? fcntl(l->output_fd, F_DUPFD_CLOEXEC, first_free) : out;
+    if (out < 0 || in < 0 || said < 0)
         return child_fail(c, "F_DUPFD");
+    if (l->has_cwd && fchdir(l->cwd_fd) < 0)
+        return child_fail(c, "chdir");
     for (int i = 0; i < l->n_fds; i++)
         if (dup2(high[i], VF_LAUNCH_FIRST_FD + i) < 0)
             return child_fail(c, "dup2");
-    if (dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
+    if (dup2(in, 0) < 0 || dup2(said, 1) < 0 || dup2(out, 2) < 0)
         return child_fail(c, "dup2");
     /* Whatever a library left open without O_CLOEXEC ends here. */
     if (close_range((unsigned)first_free, ~0u, CLOSE_RANGE_CLOEXEC) < 0 && errno != ENOSYS &&

@@ -42,6 +42,8 @@ static void capabilities(const char *version, struct vf_vmm_caps *ret)
         .kvm = true,
         .tcg = true,
         .adopt = true,
+        .early_channel = true,
+        .qcow2 = true,
     };
 }
 
@@ -517,8 +519,11 @@ static int info(struct vf_vm *vm, struct vf_error *err)
     return vf_qmp_execute(&q->qmp, "query-status", NULL, -1, on_status, q, err);
 }
 
+static const char *const state_files[] = {VF_QEMU_STATE_FILE, NULL};
+
 const struct vf_vmm_ops vf_qemu_ops = {
     .name = "qemu",
+    .state_files = state_files,
     .capabilities = capabilities,
     .alloc = alloc,
     .create = create,

@@ -8,6 +8,7 @@
 #include "vmm/qmp.h"
 
 #define VF_QEMU_MAX_ARGS 96
+#define VF_QEMU_STATE_FILE "state" /* what a save writes */
 
 /* The descriptors QEMU inherits; listeners carry their chardevs. -1: none. */
 struct vf_qemu_fds {

@@ -15,7 +15,6 @@
 #include <unistd.h>
 #include "base/fd.h"
 
-#define STATE_FILE "state"
 
 static void on_save_failure(void *arg, const struct vf_json *ret, const struct vf_error *err)
 {
@@ -99,9 +98,9 @@ int vf_qemu_save(struct vf_vm *vm, int dirfd, struct vf_error *err)
 {
     struct vf_qemu *q = (struct vf_qemu *)vm;
     VF_CLEANUP_FD int fd =
-        openat(dirfd, STATE_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        openat(dirfd, VF_QEMU_STATE_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return vf_fail_errno(err, errno, "state file '" STATE_FILE "'");
+        return vf_fail_errno(err, errno, "state file '" VF_QEMU_STATE_FILE "'");
     /* The default limit of 128 MiB/s is for live migration over a network. */
     int r = vf_qmp_execute(&q->qmp, "migrate-set-parameters", "{\"max-bandwidth\":1099511627776}",
                            -1, on_step, q, err);
@@ -111,8 +110,8 @@ int vf_qemu_save(struct vf_vm *vm, int dirfd, struct vf_error *err)
 int vf_qemu_restore(struct vf_vm *vm, int dirfd, struct vf_error *err)
 {
     struct vf_qemu *q = (struct vf_qemu *)vm;
-    VF_CLEANUP_FD int fd = openat(dirfd, STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    VF_CLEANUP_FD int fd = openat(dirfd, VF_QEMU_STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
-        return vf_fail_errno(err, errno, "state file '" STATE_FILE "'");
+        return vf_fail_errno(err, errno, "state file '" VF_QEMU_STATE_FILE "'");
     return migrate(q, fd, "migrate-incoming", err);
 }

@@ -57,10 +57,23 @@ const struct vf_vmm_ops *vf_vmm_find(const char *name)
     return NULL;
 }
 
-enum vf_accel vf_accel_resolve(enum vf_accel accel)
+enum vf_link vf_vm_link_of(const struct vf_vmm_ops *ops, enum vf_channel channel)
 {
+    struct vf_vmm_caps caps;
+    ops->capabilities(NULL, &caps);
+    if (channel == VF_CHANNEL_VSOCK)
+        return VF_LINK_VSOCK;
+    return channel == VF_CHANNEL_SERIAL && caps.serial_fifos ? VF_LINK_FIFOS : VF_LINK_SOCKET;
+}
+
+enum vf_accel vf_accel_resolve(const struct vf_vmm_ops *ops, enum vf_accel accel)
+{
+    struct vf_vmm_caps caps;
     if (accel != VF_ACCEL_AUTO)
         return accel;
+    ops->capabilities(NULL, &caps);
+    if (!caps.tcg)
+        return VF_ACCEL_KVM;
     VF_CLEANUP_FD int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (kvm < 0)
         return VF_ACCEL_TCG;
@@ -250,7 +263,29 @@ static int check_config(const struct vf_vm_config *c, const struct vf_vmm_caps *
         return vf_fail(err, VF_UNSUPPORTED, "balloon: %s has none", name);
     if (c->incoming && !caps->save)
         return vf_fail(err, VF_UNSUPPORTED, "incoming: %s can't restore", name);
+    if (c->incoming && (c->prefault || c->mergeable)) {
+        vf_fail(err, VF_UNSUPPORTED, "%s: not for a clone", c->prefault ? "prefault" : "mergeable");
+        return vf_hint(err, "a clone shares the pages of its template until it writes to them; %s",
+                       c->prefault ? "populating them all would copy them"
+                                   : "merging would scan what is shared already");
+    }
+    if ((c->prefault && !caps->prefault) || (c->mergeable && !caps->mergeable))
+        return vf_fail(err, VF_UNSUPPORTED, "%s: %s has no such option",
+                       c->prefault ? "prefault" : "mergeable", name);
+    if (c->restore_mode == VF_RESTORE_ON_DEMAND && !caps->on_demand)
+        return vf_fail(err, VF_UNSUPPORTED, "restore_mode: %s can't restore on demand", name);
+    if (c->accel == VF_ACCEL_TCG && !caps->tcg)
+        return vf_fail(err, VF_UNSUPPORTED, "accel: %s runs on KVM only", name);
+    for (int i = 0; i < c->n_disks; i++)
+        if (strcmp(c->disks[i].format, "qcow2") == 0 && !caps->qcow2)
+            return vf_fail(err, VF_UNSUPPORTED, "disks[%d]: format: %s takes raw images only", i,
+                           name);
+    for (int i = 0; i < c->n_nics; i++)
+        if (c->nics[i].n_fds && !caps->nic_fds)
+            return vf_fail(err, VF_UNSUPPORTED, "nics[%d]: %s takes a tap by its name only", i,
+                           name);
     if ((c->channel == VF_CHANNEL_SERIAL && !caps->channel_serial) ||
+        (c->channel == VF_CHANNEL_VSOCK && !caps->channel_vsock) ||
         (c->channel == VF_CHANNEL_VIRTIO_SERIAL && !caps->channel_virtio_serial))
         return vf_fail(err, VF_UNSUPPORTED, "channel: %s has no %s", name,
                        vf_channel_names[c->channel]);
@@ -286,7 +321,7 @@ int vf_vm_create(struct vf_vm *vm, const struct vf_vm_config *cfg, vf_done_cb do
         return r;
     snprintf(vm->id, sizeof(vm->id), "%s", cfg->id);
     vm->incoming = cfg->incoming;
-    vm->info.accel = vf_accel_resolve(cfg->accel);
+    vm->info.accel = vf_accel_resolve(vm->ops, cfg->accel);
     vm->info.memory_size = cfg->memory_size;
     vm->info.state = VF_VM_CREATING;
     r = vm->ops->create(vm, cfg, err);

@@ -26,9 +26,6 @@
 #include "base/error.h"
 #include "base/vm_types.h"
 
-/* The accelerator AUTO stands for here: KVM where /dev/kvm opens and /proc/cpuinfo shows vmx or svm
- * (a nested KVM without them can't run Linux), else TCG. */
-enum vf_accel vf_accel_resolve(enum vf_accel accel);
 
 struct vf_vm_disk {
     const char *path;   /* absolute; the image the guest writes to, or reads */
@@ -42,9 +39,19 @@ struct vf_vm_disk {
     const char *backing2_format;
 };
 
+#define VF_VM_MAX_QUEUE_PAIRS 8
+
 struct vf_vm_nic {
-    const char *tap; /* name of an existing tap device */
-    uint8_t mac[6];
+    const char *tap; /* name of an existing tap device; NULL: fds, or no backend at all */
+    int fds[VF_VM_MAX_QUEUE_PAIRS]; /* an open tap descriptor for each queue pair */
+    int n_fds;
+    uint8_t mac[6]; /* in a clone it is what the template had, unless the guest changes it */
+};
+
+/* How a restore gets at memory that the save itself holds (not at shared memory, which it leaves out). */
+enum vf_restore_mode {
+    VF_RESTORE_COPY,
+    VF_RESTORE_ON_DEMAND /* page by page as the guest touches it (userfaultfd) */
 };
 
 #define VF_VM_MAX_DISKS 4
@@ -59,7 +66,7 @@ struct vf_vm_config {
     enum vf_accel accel;  /* AUTO is resolved by create */
     int vcpus;            /* 1..64 */
     uint64_t memory_size; /* bytes, a multiple of 1 MiB */
-    int memory_fd;        /* memfd or file of that size */
+    int memory_fd;        /* memfd or file of that size; see vf_vmm_caps for what a template needs */
     bool memory_shared;   /* true: writes go to memory_fd (a template); false: copy-on-write */
     bool incoming;        /* wait for restore instead of booting */
     const char *kernel, *initrd, *cmdline; /* NULL: none. Not needed with incoming */
@@ -67,7 +74,10 @@ struct vf_vm_config {
     int n_disks;
     struct vf_vm_nic nics[VF_VM_MAX_NICS];
     int n_nics;
-    enum vf_channel channel; /* where the agent talks: a unix socket "agent.sock" in dirfd */
+    enum vf_channel channel; /* where the agent talks; vf_vm_link_of says how it is reached */
+    enum vf_restore_mode restore_mode;
+    bool prefault;  /* populate all memory at the start: boots only, it would end a clone's sharing */
+    bool mergeable; /* let the kernel merge equal pages (KSM): boots only, likewise */
     bool console;            /* keep the last of the serial console for error messages; not with
                                 VF_CHANNEL_SERIAL, and not worth its cost in a clone */
     bool balloon;
@@ -123,22 +133,43 @@ struct vf_vm_info {
         connect_us; /* how long create took to start the process; until it answered */
 };
 
+/* How the agent's channel is reached, in the VM's directory. */
+enum vf_link {
+    VF_LINK_SOCKET, /* the unix socket VF_LINK_SOCKET_NAME is the channel */
+    VF_LINK_VSOCK,  /* the unix socket VF_LINK_VSOCK_NAME takes "CONNECT port\n" and answers "OK n\n" */
+    VF_LINK_FIFOS   /* two FIFOs, one to the guest and one from it */
+};
+#define VF_LINK_SOCKET_NAME "agent.sock"
+#define VF_LINK_VSOCK_NAME "vsock.sock"
+#define VF_LINK_FIFO_IN_NAME "agent.in"   /* the guest reads what is written here */
+#define VF_LINK_FIFO_OUT_NAME "agent.out" /* what the guest has said */
+
 struct vf_vmm_caps {
-    bool save;               /* save and restore */
-    bool shared_memory_save; /* save leaves memory alone if it is shared */
+    bool save; /* save and restore */
+    /* save leaves memory alone if it is shared. Else the guest does not run in memory_fd: save writes all of its
+     * memory there. */
+    bool shared_memory_save;
+    bool linked_memory; /* that is so only if memory_fd is a file that has a name */
     bool balloon;
     bool console;
     bool standby;     /* create(incoming) can wait, unbound in time, for restore */
     bool park_paused; /* a restored VM may wait paused and be resumed later */
-    bool channel_virtio_serial, channel_serial;
+    bool channel_virtio_serial, channel_serial, channel_vsock;
+    bool early_channel; /* it can be connected once create is done; else once start or restore is */
+    bool serial_fifos;  /* the serial channel is a pair of FIFOs, not a socket */
     bool kvm, tcg;
+    bool qcow2;     /* disks may be qcow2, with a backing file */
+    bool nic_fds;   /* a NIC may be given as descriptors, also in a clone */
+    bool on_demand; /* VF_RESTORE_ON_DEMAND, where the save has memory of its own */
+    bool prefault, mergeable;
     bool adopt; /* its VMs outlive the process that created them, and another can adopt them */
 };
 
 struct vf_vm; /* opaque to callers; drivers embed it, see vmm/driver.h */
 
 struct vf_vmm_ops {
-    const char *name; /* "qemu", "null" */
+    const char *name; /* "qemu", "cloud-hypervisor", "firecracker", "null" */
+    const char *const *state_files; /* what save writes into dirfd for shared memory, NULL-ended */
     /* What the VMM can do; version NULL: the newest known. */
     void (*capabilities)(const char *version, struct vf_vmm_caps *ret_caps);
     int (*alloc)(uv_loop_t *loop, struct vf_vm **ret_vm, struct vf_error *err);
@@ -162,6 +193,11 @@ struct vf_vmm_ops {
 /* The driver called name, or NULL; vf_vmm_names lists them, NULL-ended. */
 const struct vf_vmm_ops *vf_vmm_find(const char *name);
 extern const char *const vf_vmm_names[];
+/* The accelerator AUTO stands for here: KVM where /dev/kvm opens and /proc/cpuinfo shows vmx or svm
+ * (a nested KVM without them can't run Linux) or the VMM knows nothing else, else TCG. */
+enum vf_accel vf_accel_resolve(const struct vf_vmm_ops *ops, enum vf_accel accel);
+/* channel: not VF_CHANNEL_NONE. */
+enum vf_link vf_vm_link_of(const struct vf_vmm_ops *ops, enum vf_channel channel);
 
 /* --- what callers use. timeout_ms <= 0: the operation's default. */
 int vf_vm_new(uv_loop_t *loop, const struct vf_vmm_ops *ops, vf_vm_event_cb on_event, void *arg,

@@ -63,7 +63,7 @@ Test(factory_host, no_vmm_on_path, .timeout = 60)
     snprintf(run, sizeof(run), "%s/run2", f.s.dir);
     struct vf_factory_config c = {.run_dir = run, .store = f.sync.store};
     cr_assert_eq(vf_factory_open(&f.sync.loop, &c, &factory, &e), 0, "%s", e.msg);
-    cr_assert_null(vf_factory_qemu(factory));
+    cr_assert_null(vf_factory_binary(factory, VF_SPEC_VMM_QEMU));
     struct vf_spec spec = fac_tiny("tiny", VF_ACCEL_TCG, NULL);
     cr_assert_lt(vf_factory_cold(factory, &spec, NULL, NULL, NULL, &vm, &e), 0);
     fac_expect(&e, VF_NOT_FOUND, "not on PATH");

@@ -69,11 +69,16 @@ struct sup_target {
     enum vf_accel accel;
     bool linux_guest; /* else tiny */
 };
-extern const struct sup_target sup_null, sup_qemu_kvm_tiny, sup_qemu_tcg_tiny, sup_qemu_tcg_linux;
+extern const struct sup_target sup_null, sup_qemu_kvm_tiny, sup_qemu_tcg_tiny, sup_qemu_tcg_linux,
+    sup_cloud_hypervisor_tiny, sup_firecracker_tiny;
 /* NULL if the target can run here, else the reason why not. */
 const char *sup_target_missing(const struct sup_target *t);
 /* The QEMU to use: $VF_QEMU or Debian's. */
 const char *sup_qemu(void);
+/* $VF_CLOUD_HYPERVISOR, $VF_FIRECRACKER or on PATH, behind the shim where this host needs it (tests/fakes/kvm-shim.c);
+ * NULL: there is none. */
+const char *sup_cloud_hypervisor(void);
+const char *sup_firecracker(void);
 /* $VF_BUILD/guest/name; in a static buffer. */
 const char *sup_guest_file(const char *name);
 

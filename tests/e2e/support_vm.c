@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/hash.h"
+#include "factory/programs.h"
 #include "factory/tsc.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -20,12 +21,62 @@
 const struct sup_target sup_null = {"null", "null", VF_ACCEL_TCG, false},
                         sup_qemu_kvm_tiny = {"qemu_kvm_tiny", "qemu", VF_ACCEL_KVM, false},
                         sup_qemu_tcg_tiny = {"qemu_tcg_tiny", "qemu", VF_ACCEL_TCG, false},
-                        sup_qemu_tcg_linux = {"qemu_tcg_linux", "qemu", VF_ACCEL_TCG, true};
+                        sup_qemu_tcg_linux = {"qemu_tcg_linux", "qemu", VF_ACCEL_TCG, true},
+                        sup_cloud_hypervisor_tiny = {"cloud_hypervisor_tiny", "cloud-hypervisor",
+                                                     VF_ACCEL_KVM, false},
+                        sup_firecracker_tiny = {"firecracker_tiny", "firecracker", VF_ACCEL_KVM,
+                                                false};
 
 const char *sup_qemu(void)
 {
     const char *q = getenv("VF_QEMU");
     return q && q[0] ? q : "/usr/bin/qemu-system-x86_64";
+}
+
+/* What kvm-shim says is to be run instead of program; in buf. */
+static const char *shimmed(const char *program, char *buf, size_t size)
+{
+    char command[1200];
+    const char *tests = getenv("VF_TESTS");
+    snprintf(command, sizeof(command), "'%s/kvm-shim' '%s' '%s'", tests ? tests : "build/tests",
+             program, tests ? tests : "build/tests");
+    FILE *f = popen(command, "re");
+    cr_assert(f && fgets(buf, (int)size, f), "kvm-shim %s", program);
+    cr_assert_eq(pclose(f), 0, "kvm-shim %s", program);
+    buf[strcspn(buf, "\n")] = 0;
+    return buf;
+}
+
+static const char *find_vmm(const char *variable, const char *name)
+{
+    static char path[2][512];
+    char *ret = path[strcmp(name, "firecracker") == 0], *found = NULL;
+    const char *named = getenv(variable);
+    if (ret[0])
+        return ret;
+    if (!(named && named[0]) &&
+        vf_find_program(name, "it", &found, NULL) < 0) /* the variable or PATH */
+        return NULL;
+    shimmed(named && named[0] ? named : found, ret, sizeof(path[0]));
+    free(found);
+    return ret;
+}
+
+const char *sup_cloud_hypervisor(void)
+{
+    return find_vmm("VF_CLOUD_HYPERVISOR", "cloud-hypervisor");
+}
+
+const char *sup_firecracker(void)
+{
+    return find_vmm("VF_FIRECRACKER", "firecracker");
+}
+
+static const char *binary_of(const struct sup_target *t)
+{
+    if (strcmp(t->driver, "cloud-hypervisor") == 0)
+        return sup_cloud_hypervisor();
+    return strcmp(t->driver, "firecracker") == 0 ? sup_firecracker() : sup_qemu();
 }
 
 const char *sup_guest_file(const char *name)
@@ -49,7 +100,12 @@ const char *sup_target_missing(const struct sup_target *t)
     static char reason[600];
     if (strcmp(t->driver, "null") == 0)
         return NULL;
-    const char *need[] = {sup_qemu(),
+    if (!binary_of(t)) {
+        snprintf(reason, sizeof(reason), "%s: not on PATH, and %s is not set", t->driver,
+                 strcmp(t->driver, "firecracker") == 0 ? "VF_FIRECRACKER" : "VF_CLOUD_HYPERVISOR");
+        return reason;
+    }
+    const char *need[] = {binary_of(t),
                           t->linux_guest ? sup_guest_file("vmlinuz") : sup_guest_file("tiny.elf"),
                           t->linux_guest ? sup_guest_file("initramfs.cpio") : NULL};
     for (int i = 0; i < 3; i++)
@@ -149,7 +205,7 @@ struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char 
     v->cfg = (struct vf_vm_config){
         .id = v->name,
         .dirfd = v->dirfd,
-        .binary = sup_qemu(),
+        .binary = binary_of(t),
         .machine = VF_MACHINE_MICROVM,
         .accel = t->accel,
         .vcpus = 1,

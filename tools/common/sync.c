@@ -85,7 +85,9 @@ int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_e
         struct vf_factory_config c = {
             .run_dir = run,
             .store = s->store,
-            .qemu = o->qemu,
+            .binaries = {[VF_SPEC_VMM_QEMU] = o->qemu,
+                         [VF_SPEC_VMM_CLOUD_HYPERVISOR] = o->cloud_hypervisor,
+                         [VF_SPEC_VMM_FIRECRACKER] = o->firecracker},
             .die_with_parent = !o->outlive,
             .auto_accel = o->auto_accel,
             .answer_timeout_ms = o->answer_timeout_ms,
@@ -130,11 +132,12 @@ void vf_sync_close(struct vf_sync *s)
     s->dir = NULL;
 }
 
-int vf_sync_qemu(struct vf_sync *s, const char **ret_path, struct vf_error *err)
+int vf_sync_binary(struct vf_sync *s, enum vf_spec_vmm vmm, const char **ret_path,
+                   struct vf_error *err)
 {
-    const char *path = vf_factory_qemu(s->factory);
+    const char *path = vf_factory_binary(s->factory, vmm);
     if (!path)
-        return vf_fail(err, VF_NOT_FOUND, "qemu-system-x86_64 is not on PATH");
+        return vf_fail(err, VF_NOT_FOUND, "%s: no such program on PATH", vf_spec_vmm_names[vmm]);
     *ret_path = path;
     return 0;
 }

@@ -10,7 +10,7 @@
 
 struct vf_sync_options {
     const char *dir;  /* state and VMs go here; NULL: a temporary directory, removed at the end */
-    const char *qemu; /* NULL: on PATH */
+    const char *qemu, *cloud_hypervisor, *firecracker; /* absolute; NULL: on PATH */
     enum vf_accel auto_accel;
     int64_t answer_timeout_ms; /* 0: default */
     int64_t create_timeout_ms;
@@ -34,8 +34,9 @@ struct vf_sync {
 int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_error *err);
 /* Destroys everything. Safe after a failed open. */
 void vf_sync_close(struct vf_sync *s);
-/* The path of the QEMU that is used; valid until close. */
-int vf_sync_qemu(struct vf_sync *s, const char **ret_path, struct vf_error *err);
+/* The path of the VMM's program that is used; valid until close. */
+int vf_sync_binary(struct vf_sync *s, enum vf_spec_vmm vmm, const char **ret_path,
+                   struct vf_error *err);
 /* Runs the loop until *flag; VF_CANCELLED on a signal. What sets the flag should call uv_stop(&s->loop). */
 int vf_sync_wait(struct vf_sync *s, const bool *flag, struct vf_error *err);
 /* Whether a signal has come, also one that no wait has seen yet. */

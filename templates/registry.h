@@ -1,0 +1,106 @@
+/* Runtime classes, and the set of them that is in force.
+ *
+ * A class says which VMM runs a template, with which pinned assets on each architecture, and with which options.
+ * Templates name a class, or a VMM, whose default class they get. Without a default class of its own a VMM has a
+ * built-in one, called like the VMM: the host's binary, as the daemon's settings or PATH have it, not pinned.
+ *
+ *     DIR/classes/NAME.json, DIR/assets/NAME.json -> load (all or nothing) -> a set -> resolve a spec -> what to run
+ *
+ * A set is immutable and counted: what holds one goes on with it while a new one comes into force. Loading is
+ * fail-closed: a class that names an unknown asset or one of another kind, an asset without a digest, two defaults for
+ * one VMM, or a class that this host's architecture has no assets for, and nothing of it is taken.
+ */
+#ifndef VF_TEMPLATES_REGISTRY_H
+#define VF_TEMPLATES_REGISTRY_H
+
+#include <stdbool.h>
+#include "base/error.h"
+#include "base/json.h"
+#include "templates/assets.h"
+#include "templates/spec.h"
+
+#define VF_CLASS_NAME_MAX 64
+
+struct vf_class_assets { /* names of assets; NULL: none */
+    char *vmm;           /* without it the class runs the host's binary */
+    char *kernel, *initrd, *root; /* for specs that name none */
+};
+
+struct vf_class_options {
+    bool sandbox; /* the VMM's own sandbox: QEMU -sandbox, Cloud Hypervisor and Firecracker seccomp. Default true */
+    /* For the VMMs that have them; refused with the reason, because clones can't have them: see vmm/vmm.h. */
+    int restore_mode; /* "copy" */
+    bool prefault, mergeable;
+};
+
+struct vf_class {
+    char *name; /* as an asset's */
+    int vmm;    /* enum vf_spec_vmm */
+    bool is_default, builtin;
+    struct {
+        struct vf_class_assets x86_64, aarch64;
+        bool has_x86_64, has_aarch64; /* neither: the class is for any host, and has none */
+    } assets;
+    struct vf_class_options options;
+};
+extern const struct vf_json_field vf_class_fields[];
+
+int vf_class_parse(const char *text, size_t len, const char *where, struct vf_class *ret,
+                   struct vf_error *err);
+char *vf_class_encode(const struct vf_class *c); /* malloc'd JSON; NULL without memory */
+void vf_class_free(struct vf_class *c);
+
+struct vf_registry_config {
+    const char *dir;                         /* may not exist: then only the built-in classes */
+    const char *binaries[VF_SPEC_VMM_COUNT]; /* of the built-in classes; NULL: on PATH */
+};
+
+struct vf_registry; /* thread-safe: it never changes */
+/* Blocking. On failure, whatever set is in force stays; the error names file and field. */
+int vf_registry_load(const struct vf_registry_config *cfg, struct vf_registry **ret,
+                     struct vf_error *err);
+struct vf_registry *vf_registry_ref(struct vf_registry *r);
+void vf_registry_unref(struct vf_registry *r);
+
+/* In order of names; built-in ones too. */
+size_t vf_registry_n_classes(const struct vf_registry *r);
+const struct vf_class *vf_registry_class_at(const struct vf_registry *r, size_t i);
+const struct vf_class *vf_registry_class(const struct vf_registry *r, const char *name); /* or NULL */
+size_t vf_registry_n_assets(const struct vf_registry *r);
+const struct vf_asset *vf_registry_asset_at(const struct vf_registry *r, size_t i);
+const struct vf_asset *vf_registry_asset(const struct vf_registry *r, const char *name); /* or NULL */
+/* Whether a class here uses the digest on this host. */
+bool vf_registry_uses(const struct vf_registry *r, const char *sha256);
+
+/* --- changing it: each writes or removes DIR/classes/NAME.json (or assets/) as one, if the set that results is valid,
+ * and gives that set. Blocking; one caller at a time. VF_NOT_FOUND to remove what is not there; VF_CONFLICT if a class
+ * still names the asset. */
+int vf_registry_put_class(const struct vf_registry_config *cfg, const struct vf_class *c,
+                          struct vf_registry **ret, struct vf_error *err);
+int vf_registry_remove_class(const struct vf_registry_config *cfg, const char *name,
+                             struct vf_registry **ret, struct vf_error *err);
+int vf_registry_put_asset(const struct vf_registry_config *cfg, const struct vf_asset *a,
+                          struct vf_registry **ret, struct vf_error *err);
+int vf_registry_remove_asset(const struct vf_registry_config *cfg, const char *name,
+                             struct vf_registry **ret, struct vf_error *err);
+
+/* --- what a spec runs with */
+#define VF_RUNTIME_MAX_ASSETS 4
+struct vf_runtime {
+    char *class_name;
+    int vmm;                       /* enum vf_spec_vmm */
+    char *binary;                  /* absolute; NULL: the VMM has none (null) */
+    char *kernel, *initrd, *root;  /* absolute; NULL: none. The spec's own before the class's */
+    struct vf_class_options options;
+};
+/* The assets that spec needs on this host: pointers into r. VF_NOT_FOUND: no such class. */
+int vf_registry_assets_of(const struct vf_registry *r, const struct vf_spec *spec,
+                          const struct vf_asset *ret[VF_RUNTIME_MAX_ASSETS], int *ret_n,
+                          struct vf_error *err);
+/* Blocking, but hashes nothing. VF_NOT_FOUND: the class, the host's binary, or an asset that was not fetched; the hint
+ * says what to do. store may be NULL if no class pins anything. */
+int vf_registry_resolve(const struct vf_registry *r, struct vf_asset_store *store,
+                        const struct vf_spec *spec, struct vf_runtime *ret, struct vf_error *err);
+void vf_runtime_free(struct vf_runtime *rt);
+
+#endif
