@@ -3,7 +3,7 @@
  * socket of our own, because libcurl can't send them. Each request has a connection of its own: Cloud Hypervisor hangs
  * now and then on reused ones.
  *
- * The VMM is not trusted: answers are bounded (VF_HTTP_MAX_HEAD, VF_HTTP_MAX_BODY), must be whole, and have a deadline.
+ * The VMM is not trusted: answers are bounded (VF_VMM_HTTP_MAX_HEAD, VF_VMM_HTTP_MAX_BODY), must be whole, and have a deadline.
  * What it answers as an error, in whatever form (plain text, a JSON array of strings outermost first, an object with
  * fault_message), becomes one error with the innermost cause.
  */
@@ -15,12 +15,12 @@
 #include "base/error.h"
 #include "base/json.h"
 
-#define VF_HTTP_MAX_HEAD 16384
-#define VF_HTTP_MAX_BODY (4 << 20)
+#define VF_VMM_HTTP_MAX_HEAD 16384
+#define VF_VMM_HTTP_MAX_BODY (4 << 20)
 
-struct vf_http; /* the client of one VMM; belongs to one loop */
+struct vf_vmm_http; /* the client of one VMM; belongs to one loop */
 
-struct vf_http_reply {
+struct vf_vmm_http_reply {
     int status; /* 200 to 299 */
     const char *body;
     size_t len;                 /* 0: no body */
@@ -31,11 +31,11 @@ struct vf_http_reply {
  *   VF_PROTOCOL     it answered with what is no HTTP, or too much
  *   VF_VMM_DIED     it closed the connection without an answer, or nobody listens
  *   VF_TIMEOUT      no whole answer within timeout_ms
- *   VF_CANCELLED    by vf_http_cancel or vf_http_close */
-typedef void (*vf_http_cb)(void *arg, const struct vf_http_reply *reply,
-                           const struct vf_error *err);
+ *   VF_CANCELLED    by vf_vmm_http_cancel or vf_vmm_http_close */
+typedef void (*vf_vmm_http_cb)(void *arg, const struct vf_vmm_http_reply *reply,
+                               const struct vf_error *err);
 
-struct vf_http_request {
+struct vf_vmm_http_request {
     const char *method;
     const char *path; /* "/api/v1/vm.boot" */
     const char *name; /* for messages; NULL: path */
@@ -46,15 +46,15 @@ struct vf_http_request {
 };
 
 /* socket_name: in dirfd, which is duplicated; need not exist yet. Nothing is connected before the first request. */
-int vf_http_open(uv_loop_t *loop, int dirfd, const char *socket_name, struct vf_http **ret,
-                 struct vf_error *err);
+int vf_vmm_http_open(uv_loop_t *loop, int dirfd, const char *socket_name, struct vf_vmm_http **ret,
+                     struct vf_error *err);
 /* Any number may be under way. Submit contract as in base/async.h. */
-int vf_http_send(struct vf_http *h, const struct vf_http_request *r, vf_http_cb cb, void *arg,
-                 struct vf_error *err);
+int vf_vmm_http_send(struct vf_vmm_http *h, const struct vf_vmm_http_request *r, vf_vmm_http_cb cb,
+                     void *arg, struct vf_error *err);
 /* Requests under way end with VF_CANCELLED, before this returns. */
-void vf_http_cancel(struct vf_http *h);
+void vf_vmm_http_cancel(struct vf_vmm_http *h);
 /* Cancels, and frees h; on_closed comes later, once, never before this returns. NULL: returns false and calls nothing.
  */
-bool vf_http_close(struct vf_http *h, void (*on_closed)(void *arg), void *arg);
+bool vf_vmm_http_close(struct vf_vmm_http *h, void (*on_closed)(void *arg), void *arg);
 
 #endif
