@@ -51,6 +51,10 @@ int vf_write_file(int dirfd, const char *name, const void *data, size_t len, mod
  * symlinks, non-regular files and longer ones. Caller frees *ret_data. */
 int vf_read_file(int dirfd, const char *name, size_t max, char **ret_data, size_t *ret_len,
                  struct vf_error *err);
+/* Copies from_dirfd/from to the new file to_dirfd/to, sharing blocks where the file system can; holes stay holes. A
+ * failure leaves what was copied. */
+int vf_copy_file(int from_dirfd, const char *from, int to_dirfd, const char *to, mode_t mode,
+                 struct vf_error *err);
 struct vf_names {
     char **v;
     size_t n;

@@ -9,9 +9,11 @@
  * every request ends with the reason. Requests for a template that is being built join its job.
  */
 #include <assert.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/hash.h"
@@ -199,12 +201,12 @@ static int add_files(struct vf_instance *vm, const char *memory_sha256, struct v
     struct vf_manifest *m = &vm->job->manifest;
     int r = vf_manifest_add_file(m, VF_MEMORY_NAME, (int64_t)vf_spec_memory_bytes(&vm->spec),
                                  memory_sha256, err);
-    const char *const *state = vf_vmm_find(vf_spec_vmm_names[vm->spec.vmm])->state_files;
+    const char *const *state = vf_instance_ops(vm)->state_files;
     for (int i = 0; r == 0 && state[i]; i++)
         r = vf_manifest_add_file(m, state[i], -1, NULL, err);
-    if (r == 0 && vm->spec.boot.has_root &&
-        (r = vf_manifest_add_file(m, "overlay.qcow2", -1, NULL, err)) == 0)
-        r = vf_manifest_add_file(m, "clone.qcow2", -1, NULL, err);
+    const char *const *disk = vf_disk_files(vm);
+    for (int i = 0; r == 0 && disk[i]; i++)
+        r = vf_manifest_add_file(m, disk[i], -1, NULL, err);
     return r;
 }
 
@@ -233,6 +235,26 @@ static char *hex_dup(const void *data, size_t len)
     return s;
 }
 
+/* From here on nobody can change it. What has a name, or holds all that the VMM wrote, becomes a memfd first. */
+static int freeze_memory(struct vf_instance *vm, struct vf_error *err)
+{
+    struct vf_vmm_caps caps;
+    char path[PATH_MAX];
+    int taken;
+    vf_instance_ops(vm)->capabilities(NULL, &caps);
+    if (caps.shared_memory_save && !caps.linked_memory)
+        return vf_memory_seal(vm->memory_fd, err);
+    int r = vf_memory_take(vm->memory_fd, vm->spec.name, &taken, err);
+    if (r < 0)
+        return r;
+    close(vm->memory_fd);
+    vm->memory_fd = taken;
+    snprintf(path, sizeof(path), "%s/" VF_MEMORY_NAME, vm->dir);
+    if (caps.linked_memory) /* its room is needed no more */
+        unlink(path);
+    return 0;
+}
+
 static int store(struct vf_work *w, struct vf_error *err)
 {
     struct vf_instance *vm = w->arg;
@@ -240,7 +262,7 @@ static int store(struct vf_work *w, struct vf_error *err)
     struct vf_manifest *m = &job->manifest;
     char sha256[VF_SHA256_HEX];
     int64_t began = vf_now_us();
-    int r = vf_memory_seal(vm->memory_fd, err);
+    int r = freeze_memory(vm, err);
     if (r == 0)
         r = vf_memory_store(vm->memory_fd, vf_build_dirfd(job->build), VF_MEMORY_NAME, NULL, sha256,
                             err);

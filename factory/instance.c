@@ -31,8 +31,17 @@ static void run_step(struct vf_instance *vm);
 
 /* ---- failing */
 
+const struct vf_vmm_ops *vf_instance_ops(const struct vf_instance *vm)
+{
+    return vf_vmm_find(vf_spec_vmm_names[vm->spec.vmm]);
+}
+
 static bool kvm_is_to_blame(const struct vf_instance *vm, const struct vf_error *err)
 {
+    struct vf_vmm_caps caps;
+    vf_instance_ops(vm)->capabilities(NULL, &caps);
+    if (!caps.tcg)
+        return false;
     return vm->spec.accel == VF_ACCEL_AUTO && vm->accel == VF_ACCEL_KVM && vm->step->boots &&
            (err->code == VF_VMM_FAILED || err->code == VF_TIMEOUT || err->code == VF_VMM_DIED);
 }
@@ -198,8 +207,8 @@ static int begin(struct vf_instance *vm, struct vf_error *err)
     vm->clock_rounds = 0;
     vm->step_began_us = vf_now_us();
     /* A clone runs under what its template ran under. */
-    vm->accel = vm->gen ? (enum vf_accel)vm->gen->manifest.vmm.accel
-                        : choose_accel(vm->factory, &vm->spec);
+    vm->accel =
+        vm->gen ? (enum vf_accel)vm->gen->manifest.vmm.accel : choose_accel(vm->factory, &vm->spec);
     vf_random(vm->machine_id, sizeof(vm->machine_id));
     vf_random(vm->entropy, sizeof(vm->entropy));
     vf_random(vm->nonce, sizeof(vm->nonce));

@@ -137,6 +137,7 @@ int vf_instance_begin(struct vf_factory *f, const struct vf_plan *plan, vf_insta
 /* Runs another recipe on a ready VM. */
 int vf_instance_run_again(struct vf_instance *vm, const struct vf_step *steps, vf_instance_cb done,
                           void *arg, struct vf_error *err);
+const struct vf_vmm_ops *vf_instance_ops(const struct vf_instance *vm);
 /* The running step has ended; a vf_done_cb for whatever it waited for. */
 void vf_instance_step_done(void *arg, const struct vf_error *err);
 /* What part_running stood for has ended: the step is done, or teardown goes on. */
@@ -173,6 +174,13 @@ int vf_step_hello_again(struct vf_instance *vm, struct vf_error *err);
 /* Both, for a clone: asked as it is resumed (if it is paused), waited for by prove. */
 int vf_step_resume_clone(struct vf_instance *vm, struct vf_error *err);
 int vf_step_prove(struct vf_instance *vm, struct vf_error *err);
+
+/* --- disk.c */
+/* Makes the VM's root disk, if its spec has one. Blocking. */
+int vf_disk_make(struct vf_instance *vm, struct vf_error *err);
+void vf_disk_describe(const struct vf_instance *vm, struct vf_vm_disk *ret);
+/* What a template's disk is made of, in its generation's directory; NULL-ended; nothing without a root disk. */
+const char *const *vf_disk_files(const struct vf_instance *vm);
 
 /* --- samples.c */
 struct vf_samples *vf_samples_new(void);

@@ -7,8 +7,7 @@
 /* Makes the empty overlay dir/name over base with qemu-img. Blocking. */
 int vf_overlay_create(const char *dir, const char *name, const char *base, const char *base_format,
                       struct vf_error *err);
-/* Copies a file, an empty overlay, in a tenth of the time qemu-img takes to make one. Blocking. */
-int vf_overlay_copy(int from_dirfd, const char *from, int to_dirfd, const char *to,
-                    struct vf_error *err);
+/* Names dirfd/name's backing file, a qcow2 image, in its header. Only for what vf_overlay_create made. Blocking. */
+int vf_overlay_set_backing(int dirfd, const char *name, const char *backing, struct vf_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* Steps that recipes share: prepare, create, start, restore, resume, pause.
  *
  * prepare makes the VM's own directory, its memory (a clone has none of its own: it maps its template's
- * privately) and its overlay; create brings the VMM up and connects the agent's channel.
+ * privately) and its disk; create brings the VMM up and connects the agent's channel.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,11 +14,7 @@
 #include "base/fd.h"
 #include "factory/cmdline.h"
 #include "factory/instance.h"
-#include "factory/overlay.h"
 #include "templates/memory.h"
-
-#define OVERLAY "overlay.qcow2" /* the template's own, frozen with it */
-#define EMPTY "clone.qcow2"     /* an empty one, copied for each clone */
 
 static int make_dir(struct vf_instance *vm, struct vf_error *err)
 {
@@ -38,48 +34,27 @@ static int make_dir(struct vf_instance *vm, struct vf_error *err)
     return 0;
 }
 
-static int set_disk(struct vf_instance *vm, const char *dir, const char *name, struct vf_error *err)
+/* A clone has none of its own. */
+static int make_memory(struct vf_instance *vm, struct vf_error *err)
 {
-    if (asprintf(&vm->disk, "%s/%s", dir, name) < 0) {
-        vm->disk = NULL;
-        return vf_fail(err, VF_NO_MEMORY, "disk");
-    }
-    return 0;
-}
-
-static int make_disk(struct vf_instance *vm, struct vf_error *err)
-{
-    const struct vf_spec *s = &vm->spec;
-    int r;
-    if (!s->boot.has_root)
+    uint64_t size = vf_spec_memory_bytes(&vm->spec);
+    struct vf_vmm_caps caps;
+    vf_instance_ops(vm)->capabilities(NULL, &caps);
+    if (vm->gen)
         return 0;
-    if (vm->gen) {
-        if (asprintf(&vm->disk_backing, "%s/" OVERLAY, vm->gen->path) < 0) {
-            vm->disk_backing = NULL;
-            return vf_fail(err, VF_NO_MEMORY, "disk");
-        }
-        r = vf_overlay_copy(vm->gen->dirfd, EMPTY, vm->dirfd, "disk.qcow2", err);
-        return r < 0 ? r : set_disk(vm, vm->dir, "disk.qcow2", err);
-    }
-    const char *format = vf_image_format_names[s->boot.root.format];
-    if (!vm->job) {
-        r = vf_overlay_create(vm->dir, "disk.qcow2", s->boot.root.image, format, err);
-        return r < 0 ? r : set_disk(vm, vm->dir, "disk.qcow2", err);
-    }
-    r = vf_overlay_create(vf_job_path(vm->job), OVERLAY, s->boot.root.image, format, err);
-    if (r == 0)
-        r = vf_overlay_copy(vf_job_dirfd(vm->job), OVERLAY, vf_job_dirfd(vm->job), EMPTY, err);
-    return r < 0 ? r : set_disk(vm, vf_job_path(vm->job), OVERLAY, err);
+    if (vm->job && caps.linked_memory)
+        return vf_memory_create_file(vm->dirfd, VF_MEMORY_NAME, size, &vm->memory_fd, err);
+    return vf_memory_create(size, vm->spec.name, &vm->memory_fd, err);
 }
 
 static int prepare(struct vf_work *w, struct vf_error *err)
 {
     struct vf_instance *vm = w->arg;
     int r = make_dir(vm, err);
-    if (r == 0 && !vm->gen)
-        r = vf_memory_create(vf_spec_memory_bytes(&vm->spec), vm->spec.name, &vm->memory_fd, err);
     if (r == 0)
-        r = make_disk(vm, err);
+        r = make_memory(vm, err);
+    if (r == 0)
+        r = vf_disk_make(vm, err);
     if (r == 0 && !vm->gen && !(vm->cmdline = vf_kernel_cmdline(&vm->spec, vm->accel)))
         r = vf_fail(err, VF_NO_MEMORY, "command line");
     return r;
@@ -115,11 +90,8 @@ void vf_step_connect_agent(void *arg, const struct vf_error *err)
 int vf_step_create(struct vf_instance *vm, struct vf_error *err)
 {
     const struct vf_spec *s = &vm->spec;
-    const struct vf_vmm_ops *ops = vf_vmm_find(vf_spec_vmm_names[s->vmm]);
-    if (!ops)
-        return vf_fail(err, VF_UNSUPPORTED, "vmm: there is no driver for %s",
-                       vf_spec_vmm_names[s->vmm]);
-    int r = vf_vm_new(vm->factory->loop, ops, vf_instance_on_vm_event, vm, &vm->vm, err);
+    int r = vf_vm_new(vm->factory->loop, vf_instance_ops(vm), vf_instance_on_vm_event, vm, &vm->vm,
+                      err);
     if (r < 0)
         return r;
     struct vf_vm_config c = {
@@ -143,20 +115,8 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
         .die_with_parent = vm->factory->die_with_parent || vm->of_build,
         .create_timeout_ms = vm->factory->create_timeout_ms,
     };
-    if (s->boot.has_root) {
-        const char *format = vf_image_format_names[s->boot.root.format];
-        c.disks[0] = (struct vf_vm_disk){.path = vm->disk, .format = "qcow2"};
-        if (vm->disk_backing) {
-            c.disks[0].backing = vm->disk_backing;
-            c.disks[0].backing_format = "qcow2";
-            c.disks[0].backing2 = s->boot.root.image;
-            c.disks[0].backing2_format = format;
-        } else {
-            c.disks[0].backing = s->boot.root.image;
-            c.disks[0].backing_format = format;
-        }
-        c.n_disks = 1;
-    }
+    if (s->boot.has_root)
+        vf_disk_describe(vm, &c.disks[c.n_disks++]);
     if (s->network.enabled) {
         c.nics[0].tap = vm->tap[0] ? vm->tap : NULL;
         memcpy(c.nics[0].mac, vm->mac, 6);

@@ -39,30 +39,63 @@ static int stretch(int fd, uint64_t size)
     return 0;
 }
 
-int vf_memory_create(uint64_t size, const char *name, int *ret_fd, struct vf_error *err)
+static int check_size(uint64_t size, struct vf_error *err)
 {
-    VF_CLEANUP_FD int fd = -1;
     long page = sysconf(_SC_PAGESIZE);
-    int r;
 
     if (size == 0 || size > INT64_MAX || page <= 0 || size % (uint64_t)page != 0)
         return vf_fail(err, VF_INVALID_ARGUMENT,
                        "template memory: size must be a multiple of the page size (is %" PRIu64 ")",
                        size);
+    return 0;
+}
+
+static int stretch_memory(int fd, uint64_t size, struct vf_error *err)
+{
+    int r = stretch(fd, size);
+
+    if (r == -EFBIG) {
+        vf_fail_errno(err, EFBIG, "template memory of %" PRIu64 " MiB", size >> 20);
+        return vf_hint(err, "raise the limit on the size of files (ulimit -f)");
+    }
+    return r < 0 ? vf_fail_errno(err, r, "template memory of %" PRIu64 " MiB", size >> 20) : 0;
+}
+
+int vf_memory_create(uint64_t size, const char *name, int *ret_fd, struct vf_error *err)
+{
+    VF_CLEANUP_FD int fd = -1;
+    int r = check_size(size, err);
+
+    if (r < 0)
+        return r;
     fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return vf_fail_errno(err, errno, "template memory: memfd_create");
-    r = stretch(fd, size);
-    if (r == -EFBIG) {
-        vf_fail_errno(err, EFBIG, "template memory of %" PRIu64 " MiB", size >> 20);
-        return vf_hint(err, "raise the limit on the size of files (ulimit -f)");
-    }
+    r = stretch_memory(fd, size, err);
+    if (r == 0)
+        *ret_fd = vf_steal_fd(&fd);
+    return r;
+}
+
+int vf_memory_create_file(int dirfd, const char *name, uint64_t size, int *ret_fd,
+                          struct vf_error *err)
+{
+    VF_CLEANUP_FD int fd = -1;
+    int r = check_size(size, err);
+
     if (r < 0)
-        return vf_fail_errno(err, r, "template memory of %" PRIu64 " MiB", size >> 20);
-    *ret_fd = vf_steal_fd(&fd);
-    return 0;
+        return r;
+    fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return vf_fail_errno(err, errno, "template memory: create '%s'", name);
+    r = stretch_memory(fd, size, err);
+    if (r < 0)
+        unlinkat(dirfd, name, 0);
+    else
+        *ret_fd = vf_steal_fd(&fd);
+    return r;
 }
 
 int vf_memory_is_sealed(int fd)
@@ -96,6 +129,7 @@ struct copy {
     uint64_t size;
     const char *src_name, *dst_name; /* for messages */
     struct vf_progress *progress;    /* or NULL */
+    bool hash;                       /* whether digest is wanted */
     struct vf_digest digest;
     char *buf; /* CHUNK bytes */
     struct vf_error *err;
@@ -192,14 +226,16 @@ static int copy_extents(struct copy *c)
         uint64_t from, to;
 
         next_extent(c, pos, &from, &to);
-        vf_digest_zeros(&c->digest, from - pos);
+        if (c->hash)
+            vf_digest_zeros(&c->digest, from - pos);
         advance(c, from - pos);
         for (pos = from; pos < to;) {
             size_t n = to - pos < CHUNK ? (size_t)(to - pos) : CHUNK;
             int r = read_at(c, n, pos);
 
             if (r == 0) {
-                vf_digest_data(&c->digest, c->buf, n);
+                if (c->hash)
+                    vf_digest_data(&c->digest, c->buf, n);
                 r = write_sparse(c, n, pos);
             }
             if (r < 0)
@@ -211,13 +247,14 @@ static int copy_extents(struct copy *c)
     return 0;
 }
 
-/* Copies src, size bytes long, to dst, which is empty; *ret_hex: the digest of it all. */
-static int copy_all(struct copy *c, char ret_hex[VF_SHA256_HEX])
+/* Copies src, size bytes long, to dst, which is empty; ret_hex: the digest of it all, or NULL. */
+static int copy_all(struct copy *c, char *ret_hex)
 {
     VF_CLEANUP_FD int seek_fd = -1;
     char proc_path[40];
-    int r, r2;
+    int r, r2 = 0;
 
+    c->hash = ret_hex != NULL;
     if (c->progress != NULL) {
         atomic_store(&c->progress->done_bytes, 0);
         atomic_store(&c->progress->total_bytes, c->size);
@@ -230,13 +267,15 @@ static int copy_all(struct copy *c, char ret_hex[VF_SHA256_HEX])
     seek_fd = open(proc_path, O_RDONLY | O_CLOEXEC);
     c->seek_fd = seek_fd;
 
-    vf_digest_start(&c->digest);
+    if (c->hash)
+        vf_digest_start(&c->digest);
     r = stretch(c->dst, c->size);
     if (r < 0)
         r = vf_fail_errno(c->err, r, "%s: stretch it to %" PRIu64 " bytes", c->dst_name, c->size);
     else
         r = copy_extents(c);
-    r2 = vf_digest_finish(&c->digest, ret_hex, r == 0 ? c->err : NULL);
+    if (c->hash)
+        r2 = vf_digest_finish(&c->digest, ret_hex, r == 0 ? c->err : NULL);
     free(c->buf);
     return r < 0 ? r : r2;
 }
@@ -253,6 +292,31 @@ static int size_of(int fd, const char *name, uint64_t *ret_size, uint64_t *ret_d
     *ret_size = (uint64_t)st.st_size;
     *ret_data = (uint64_t)st.st_blocks * 512;
     return 0;
+}
+
+int vf_memory_take(int fd, const char *name, int *ret_fd, struct vf_error *err)
+{
+    struct copy c = {.src = fd,
+                     .src_name = "the memory that was saved",
+                     .dst_name = "template memory",
+                     .err = err};
+    VF_CLEANUP_FD int memory = -1;
+    uint64_t data;
+    int r = size_of(fd, c.src_name, &c.size, &data, err);
+
+    if (r == 0)
+        r = vf_memory_create(c.size, name, &memory, err);
+    if (r < 0)
+        return r;
+    c.dst = memory;
+    r = copy_all(&c, NULL);
+    if (r == -ENOSPC) /* a memfd's way to say so */
+        r = vf_fail(err, VF_NO_MEMORY, "template memory: no room for %" PRIu64 " MiB", data >> 20);
+    if (r == 0)
+        r = vf_memory_seal(memory, err);
+    if (r == 0)
+        *ret_fd = vf_steal_fd(&memory);
+    return r;
 }
 
 int vf_memory_store(int fd, int dirfd, const char *name, struct vf_progress *progress,

@@ -3,6 +3,10 @@
  *
  *     create -> (the template runs) -> seal -> store            load -> sealed memfd
  *
+ * Some VMMs want a file with a name for that, or write all of the memory when they save: what they leave is copied
+ * into a sealed memfd of its own, without its zero pages (vf_memory_take), so that clones of every VMM map the same kind
+ * of thing.
+ *
  * All but create may take seconds: for worker threads. Thread-safe as long as each descriptor is
  * used by one call at a time. */
 #ifndef VF_TEMPLATES_MEMORY_H
@@ -21,6 +25,11 @@ struct vf_progress {
 
 /* An empty memfd of size bytes (a multiple of the page size), sealable. name: for /proc/PID/fd. */
 int vf_memory_create(uint64_t size, const char *name, int *ret_fd, struct vf_error *err);
+/* The same as a new file dirfd/name (mode 0600): quick on tmpfs. It can't be sealed. */
+int vf_memory_create_file(int dirfd, const char *name, uint64_t size, int *ret_fd,
+                          struct vf_error *err);
+/* A sealed memfd with the contents of fd, of which zero pages take no room. fd stays as it is. */
+int vf_memory_take(int fd, const char *name, int *ret_fd, struct vf_error *err);
 /* No one can write to it, resize it or unseal it from here on. VF_CONFLICT while someone still has
  * it mapped for writing (the template's VMM has not ended). Sealing twice is fine. */
 int vf_memory_seal(int fd, struct vf_error *err);

@@ -53,8 +53,9 @@ int main(int argc, char **argv)
     char tmp[2 * PATH_MAX + 32];
     snprintf(tmp, sizeof(tmp), "%s.%d", script, (int)getpid());
     FILE *f = fopen(tmp, "we");
-    if (!f || fprintf(f, "#!/bin/sh\nLD_PRELOAD='%s/kvm_nested.so' exec '%s' \"$@\"\n",
-                      dirname(self), real) < 0 ||
+    if (!f ||
+        fprintf(f, "#!/bin/sh\nLD_PRELOAD='%s/kvm_nested.so' exec '%s' \"$@\"\n", dirname(self),
+                real) < 0 ||
         fclose(f) != 0 || chmod(tmp, 0755) < 0 || rename(tmp, script) < 0) {
         perror(script);
         return 1;

@@ -387,3 +387,45 @@ Test(templates_memory, digest_of_an_unchanged_file_is_remembered)
     cr_expect_str_neq(again, hex);
     close(fd);
 }
+
+/* What a VMM wrote to a file with a name, zeros and all, becomes a sealed memfd without them. */
+Test(templates_memory, taken_memory_is_sealed_and_sparse)
+{
+    struct vf_error err = {0};
+    char hex[2][VF_SHA256_HEX], *zeros = (char *)calloc(1, SIZE);
+    struct stat st;
+    int fd = -1, taken = -1;
+
+    expect_ok(vf_memory_create_file(s.fd, "memory", SIZE, &fd, &err), err);
+    cr_assert_eq(write(fd, zeros, SIZE), (ssize_t)SIZE);
+    cr_assert_eq(pwrite(fd, "one", 3, 5000), 3);
+    cr_assert_eq(pwrite(fd, "two", 3, SIZE - 3), 3);
+    expect_ok(vf_memory_take(fd, "test", &taken, &err), err);
+    cr_expect(vf_memory_is_sealed(taken));
+    cr_expect_eq(pwrite(taken, "x", 1, 0), -1);
+    expect_ok(vf_sha256_fd(fd, "file", hex[0], &err), err);
+    expect_ok(vf_sha256_fd(taken, "taken", hex[1], &err), err);
+    cr_expect_str_eq(hex[0], hex[1]);
+    cr_assert_eq(fstat(taken, &st), 0);
+    cr_expect_leq(st.st_blocks * 512, 2 * 4096);
+    /* The original is no part of it. */
+    cr_assert_eq(pwrite(fd, "XXX", 3, 5000), 3);
+    expect_ok(vf_sha256_fd(taken, "taken", hex[0], &err), err);
+    cr_expect_str_eq(hex[0], hex[1]);
+    free(zeros);
+    close(fd);
+    close(taken);
+}
+
+Test(templates_memory, a_file_in_the_way_is_left_alone)
+{
+    struct vf_error err = {0};
+    int fd = -7;
+
+    expect_error(vf_memory_create_file(s.fd, "memory", 4097, &fd, &err), err, VF_INVALID_ARGUMENT,
+                 "(is 4097)");
+    cr_assert_eq(vf_write_file(s.fd, "memory", "mine", 4, 0600, &err), 0);
+    cr_expect_lt(vf_memory_create_file(s.fd, "memory", SIZE, &fd, &err), 0);
+    cr_expect(strstr(err.msg, "create 'memory'"), "%s", err.msg);
+    cr_expect_eq(fd, -7);
+}
