@@ -187,7 +187,7 @@ int main(int argc, char **argv)
     b->floor.program = vf_floor_find();
     int r = vf_sync_open(&b->sync, &o, &err);
     if (r == 0)
-        r = vf_sync_binary(&b->sync, VF_SPEC_VMM_QEMU, &b->floor.qemu, &err);
+        r = vf_sync_binary(&b->sync, VF_SPEC_VMM_QEMU, &b->floor.binaries[VF_SPEC_VMM_QEMU], &err);
     if (r == 0 && parts & PART_CHAIN)
         r = run_chain(b, specs, only, &err);
     if (r == 0 && parts & PART_DAEMON)

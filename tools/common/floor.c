@@ -1,4 +1,4 @@
-/* The floor gets what the factory gets: the same spec, command line, sealed memory and state file. */
+/* The floor gets what the factory gets: the same VMM, spec, command line, sealed memory and state files. */
 #include "tools/common/floor.h"
 
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "base/fd.h"
 #include "factory/cmdline.h"
+#include "vmm/vmm.h"
 
 char *vf_floor_find(void)
 {
@@ -98,30 +99,42 @@ static void add(struct args *a, const char *name, const char *value)
     a->v[a->n] = NULL;
 }
 
-static void common(struct args *a, const struct vf_floor *f, const char *what,
-                   const struct vf_spec *spec, enum vf_accel accel)
+static void common(struct args *a, const struct vf_floor *f, const char *what, const char *vmm,
+                   const char *binary, const struct vf_spec *spec, enum vf_accel accel)
 {
     a->v[a->n++] = (char *)f->program;
     a->v[a->n++] = (char *)what;
     snprintf(a->mib, sizeof(a->mib), "%lld", (long long)spec->memory.size_mib);
-    add(a, "--qemu", f->qemu);
+    add(a, "--vmm", vmm);
+    add(a, "--binary", binary);
     add(a, "--machine", vf_machine_names[spec->machine]);
     add(a, "--accel", vf_accel_names[accel]);
     add(a, "--channel", vf_channel_names[spec->agent.channel]);
     add(a, "--memory-mib", a->mib);
     add(a, "--nics", spec->network.enabled ? "1" : "0");
+    add(a, "--dir", f->dir);
+}
+
+/* The VMM's state file, or their directory if there are several. */
+static char *state_of(const struct vf_generation *gen)
+{
+    const struct vf_vmm_ops *ops = vf_vmm_find(gen->manifest.vmm.name);
+    char *path = NULL;
+    bool one = ops && ops->state_files[0] && !ops->state_files[1];
+    if (asprintf(&path, "%s/%s", gen->path, one ? ops->state_files[0] : "") < 0)
+        return NULL;
+    return path;
 }
 
 int vf_floor_clone(const struct vf_floor *f, const struct vf_generation *gen, int n,
                    struct vf_floor_times *ret, struct vf_error *err)
 {
     struct args a = {.n = 0};
-    VF_CLEANUP_FREE char *state = NULL;
-    if (asprintf(&state, "%s/state", gen->path) < 0) {
-        state = NULL;
+    const struct vf_manifest *m = &gen->manifest;
+    VF_CLEANUP_FREE char *state = state_of(gen);
+    if (!state)
         return vf_fail(err, VF_NO_MEMORY, "floor");
-    }
-    common(&a, f, "clone", &gen->manifest.spec, (enum vf_accel)gen->manifest.vmm.accel);
+    common(&a, f, "clone", m->vmm.name, m->vmm.path, &m->spec, (enum vf_accel)m->vmm.accel);
     snprintf(a.memory, sizeof(a.memory), "%d", gen->memory_fd);
     snprintf(a.parallel, sizeof(a.parallel), "%d", n);
     add(&a, "--memory-fd", a.memory);
@@ -137,7 +150,7 @@ int vf_floor_cold(const struct vf_floor *f, const struct vf_spec *spec, enum vf_
     VF_CLEANUP_FREE char *cmdline = vf_kernel_cmdline(spec, accel);
     if (!cmdline)
         return vf_fail(err, VF_NO_MEMORY, "floor");
-    common(&a, f, "cold", spec, accel);
+    common(&a, f, "cold", vf_spec_vmm_names[spec->vmm], f->binaries[spec->vmm], spec, accel);
     add(&a, "--kernel", spec->boot.kernel);
     add(&a, "--initrd", spec->boot.initrd);
     add(&a, "--append", cmdline);

@@ -7,7 +7,9 @@
 #include "templates/generation.h"
 
 struct vf_floor {
-    const char *program, *qemu; /* absolute paths */
+    const char *program;                     /* absolute path */
+    const char *binaries[VF_SPEC_VMM_COUNT]; /* for cold boots; absolute; NULL: not to be run */
+    const char *dir; /* its VMs' directories are made there; NULL: where temporary files go */
 };
 
 /* µs; -1: not of this run */
@@ -17,7 +19,7 @@ struct vf_floor_times {
 
 /* The floor beside the running program: its directory/vmfactory-floor. malloc'd. */
 char *vf_floor_find(void);
-/* One clone by hand of gen (n > 1: n at once; ret then has the last one's times, and wall). Blocking. */
+/* One clone by hand of gen, in the VMM that saved it (n > 1: n at once; ret then has the last one's times, and wall). Blocking. */
 int vf_floor_clone(const struct vf_floor *f, const struct vf_generation *gen, int n,
                    struct vf_floor_times *ret, struct vf_error *err);
 /* One cold boot and save by hand of spec, under accel (never AUTO). */
