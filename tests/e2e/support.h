@@ -79,6 +79,8 @@ const char *sup_qemu(void);
  * NULL: there is none. */
 const char *sup_cloud_hypervisor(void);
 const char *sup_firecracker(void);
+/* The one of a target's driver; NULL: there is none. */
+const char *sup_target_binary(const struct sup_target *t);
 /* $VF_BUILD/guest/name; in a static buffer. */
 const char *sup_guest_file(const char *name);
 

@@ -72,7 +72,7 @@ const char *sup_firecracker(void)
     return find_vmm("VF_FIRECRACKER", "firecracker");
 }
 
-static const char *binary_of(const struct sup_target *t)
+const char *sup_target_binary(const struct sup_target *t)
 {
     if (strcmp(t->driver, "cloud-hypervisor") == 0)
         return sup_cloud_hypervisor();
@@ -100,12 +100,12 @@ const char *sup_target_missing(const struct sup_target *t)
     static char reason[600];
     if (strcmp(t->driver, "null") == 0)
         return NULL;
-    if (!binary_of(t)) {
+    if (!sup_target_binary(t)) {
         snprintf(reason, sizeof(reason), "%s: not on PATH, and %s is not set", t->driver,
                  strcmp(t->driver, "firecracker") == 0 ? "VF_FIRECRACKER" : "VF_CLOUD_HYPERVISOR");
         return reason;
     }
-    const char *need[] = {binary_of(t),
+    const char *need[] = {sup_target_binary(t),
                           t->linux_guest ? sup_guest_file("vmlinuz") : sup_guest_file("tiny.elf"),
                           t->linux_guest ? sup_guest_file("initramfs.cpio") : NULL};
     for (int i = 0; i < 3; i++)
@@ -205,7 +205,7 @@ struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char 
     v->cfg = (struct vf_vm_config){
         .id = v->name,
         .dirfd = v->dirfd,
-        .binary = binary_of(t),
+        .binary = sup_target_binary(t),
         .machine = VF_MACHINE_MICROVM,
         .accel = t->accel,
         .vcpus = 1,
