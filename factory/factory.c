@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include "base/fd.h"
 #include "factory/instance.h"
-#include "factory/programs.h"
+#include "base/programs.h"
 
 #define ANSWER_TIMEOUT_MS 10000
 

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/fd.h"
-#include "factory/programs.h"
+#include "base/programs.h"
 #include "vmm/process.h"
 
 static void one_line(char *text)

@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/hash.h"
-#include "factory/programs.h"
+#include "base/programs.h"
 #include "factory/tsc.h"
 
 #define MIB ((uint64_t)1 << 20)

@@ -1,6 +1,6 @@
 /* Programs of the host: where they are on PATH. */
-#ifndef VF_FACTORY_PROGRAMS_H
-#define VF_FACTORY_PROGRAMS_H
+#ifndef VF_BASE_PROGRAMS_H
+#define VF_BASE_PROGRAMS_H
 
 #include "base/error.h"
 

@@ -1,4 +1,4 @@
-#include "factory/programs.h"
+#include "base/programs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
