@@ -13,7 +13,7 @@
 
 bool vf_pool_parks_paused(const struct vf_pool *pool)
 {
-    return pool->config.park == VF_POOL_PARK_SPEC ? pool->spec.park == VF_PARK_PAUSED
+    return pool->config.park == VF_POOL_PARK_SPEC ? vf_spec_park(&pool->spec) == VF_PARK_PAUSED
                                                   : pool->config.park == VF_POOL_PARK_PAUSED;
 }
 

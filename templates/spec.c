@@ -18,7 +18,7 @@ const char *const vf_spec_vmm_names[] = {"qemu", "null", "cloud-hypervisor", "fi
 static_assert(COUNT(vf_spec_vmm_names) == VF_SPEC_VMM_COUNT + 1, "a name for each VMM");
 const char *const vf_image_format_names[] = {"raw", "qcow2", NULL};
 static_assert(COUNT(vf_image_format_names) == VF_IMAGE_QCOW2 + 2, "a name for each image format");
-const char *const vf_park_names[] = {"paused", "running", NULL};
+const char *const vf_park_names[] = {"auto", "paused", "running", NULL};
 static_assert(COUNT(vf_park_names) == VF_PARK_RUNNING + 2, "a name for each way to park");
 
 #define SPEC(member) offsetof(struct vf_spec, member)
@@ -48,7 +48,7 @@ static const struct vf_json_field root_fields[] = {
      .type = VF_JSON_ENUM,
      .offset = IN(boot.root, format),
      .choices = vf_image_format_names,
-     .help = "What the image file is. Default raw."},
+     .help = "What the image file is; firecracker takes raw only. Default raw."},
     {.name = NULL},
 };
 
@@ -58,8 +58,10 @@ static const struct vf_json_field boot_fields[] = {
      .offset = IN(boot, kernel),
      .min = 1,
      .max = PATH_MAX - 1,
-     .help = "The kernel: a bzImage, or an ELF file with a PVH entry. Needed by qemu. A relative "
-             "path is seen from the directory the spec is in; so it is for the other files."},
+     .help =
+         "The kernel: a bzImage (qemu, cloud-hypervisor), or an ELF file with a PVH entry. Needed "
+         "unless the class named here has one. A relative path is seen from the directory the "
+         "spec is in; so it is for the other files."},
     {.name = "initrd",
      .type = VF_JSON_STRING,
      .offset = IN(boot, initrd),
@@ -94,7 +96,10 @@ static const struct vf_json_field agent_fields[] = {
      .offset = IN(agent, channel),
      .min = VF_CHANNEL_VIRTIO_SERIAL,
      .choices = vf_channel_names,
-     .help = "What the guest agent talks over. Default virtio-serial."},
+     .present = IN(agent, has_channel),
+     .help =
+         "What the guest agent talks over: virtio-serial on qemu, vsock on cloud-hypervisor and "
+         "firecracker, which are the defaults there; serial, the serial port, on any."},
     {.name = "ready_timeout_ms",
      .type = VF_JSON_INT,
      .offset = IN(agent, ready_timeout_ms),
@@ -130,21 +135,31 @@ const struct vf_json_field vf_spec_fields[] = {
      .max = VF_SPEC_NAME_MAX,
      .required = true,
      .help = "The template's name: lower-case letters, digits and hyphens, not a hyphen first."},
+    {.name = "class",
+     .type = VF_JSON_STRING,
+     .offset = SPEC(class_name),
+     .min = 1,
+     .max = VF_SPEC_CLASS_MAX,
+     .help = "Which runtime class; default: the VMM's default class."},
     {.name = "vmm",
      .type = VF_JSON_ENUM,
      .offset = SPEC(vmm),
      .choices = vf_spec_vmm_names,
-     .help = "Which VMM runs it; null is one in memory, for tests. Default qemu."},
+     .present = SPEC(has_vmm),
+     .help =
+         "Which VMM runs it; null is one in memory, for tests. Default: the class's, or qemu if no "
+         "class is named. It must not contradict the class."},
     {.name = "machine",
      .type = VF_JSON_ENUM,
      .offset = SPEC(machine),
      .choices = vf_machine_names,
-     .help = "The machine type, where the VMM has several. Default microvm."},
+     .help = "The machine type, which only qemu has. Default microvm."},
     {.name = "accel",
      .type = VF_JSON_ENUM,
      .offset = SPEC(accel),
      .choices = vf_accel_names,
-     .help = "kvm, tcg (emulation), or auto: kvm where it works, else tcg. Default auto."},
+     .help = "kvm, tcg (emulation, which only qemu has), or auto: kvm where it works, else tcg. "
+             "Default auto."},
     {.name = "vcpus",
      .type = VF_JSON_INT,
      .offset = SPEC(vcpus),
@@ -184,17 +199,27 @@ const struct vf_json_field vf_spec_fields[] = {
      .type = VF_JSON_ENUM,
      .offset = SPEC(park),
      .choices = vf_park_names,
-     .help = "How a clone waits to be handed out: paused takes no CPU, running is ready at once. "
-             "Default paused."},
+     .help =
+         "How a clone waits to be handed out: paused takes no CPU, running is ready at once, auto "
+         "is paused where the VMM can (all but firecracker). Default auto."},
     {.name = NULL},
 };
 
 void vf_spec_init(struct vf_spec *ret_spec)
 {
+    vf_spec_init_blank(ret_spec);
+    ret_spec->has_vmm = true;
+    ret_spec->agent.channel = VF_CHANNEL_VIRTIO_SERIAL;
+    ret_spec->agent.has_channel = true;
+    ret_spec->park = VF_PARK_PAUSED;
+}
+
+void vf_spec_init_blank(struct vf_spec *ret_spec)
+{
     memset(ret_spec, 0, sizeof(*ret_spec));
     ret_spec->vcpus = 1;
     ret_spec->memory.size_mib = 256;
-    ret_spec->agent.channel = VF_CHANNEL_VIRTIO_SERIAL;
+    ret_spec->agent.channel = VF_CHANNEL_SERIAL; /* any VMM has it */
     ret_spec->agent.ready_timeout_ms = 60000;
     ret_spec->warmup.timeout_ms = 60000;
 }
@@ -226,15 +251,28 @@ static int make_absolute(char **path, const char *base_dir, const char *field, s
     return 0;
 }
 
+/* What follows from a VMM that the spec itself tells. */
+static void spell_out(struct vf_spec *s)
+{
+    if (!vf_spec_knows_vmm(s))
+        return;
+    s->has_vmm = true; /* no class and no VMM: qemu's default class */
+    if (!s->agent.has_channel)
+        s->agent.channel = vf_spec_default_channel((enum vf_spec_vmm)s->vmm);
+    s->agent.has_channel = true;
+    s->park = (int)vf_spec_park(s);
+}
+
 int vf_spec_parse(const char *text, size_t len, const char *base_dir, const char *where,
                   struct vf_spec *ret_spec, struct vf_error *err)
 {
     struct vf_spec spec;
     int r;
 
-    vf_spec_init(&spec);
+    vf_spec_init_blank(&spec);
     r = vf_json_decode(text, len, VF_SPEC_MAX_TEXT, vf_spec_fields, &spec, where, err);
     if (r == 0) {
+        spell_out(&spec);
         r = make_absolute(&spec.boot.kernel, base_dir, "boot.kernel", err);
         if (r == 0)
             r = make_absolute(&spec.boot.initrd, base_dir, "boot.initrd", err);
@@ -355,13 +393,15 @@ int vf_spec_copy(const struct vf_spec *spec, struct vf_spec *ret_spec, struct vf
 
     if (text == NULL)
         return vf_fail(err, VF_NO_MEMORY, "spec: no memory to copy it");
-    vf_spec_init(&copy);
+    vf_spec_init_blank(&copy);
     r = vf_json_decode(text, strlen(text), 2 * VF_SPEC_MAX_TEXT, vf_spec_fields, &copy, "spec",
                        err);
     if (r < 0) {
         vf_spec_free(&copy);
         return r;
     }
+    copy.vmm = spec->vmm; /* of a settled spec they may not be in its text */
+    copy.agent.channel = spec->agent.channel;
     *ret_spec = copy;
     return 0;
 }

@@ -17,6 +17,7 @@
 #define VF_SPEC_MAX_TEXT (256 * 1024)
 #define VF_SPEC_NAME_MAX 48
 #define VF_SPEC_CMDLINE_MAX 2048
+#define VF_SPEC_CLASS_MAX 64
 
 enum vf_spec_vmm {
     VF_SPEC_VMM_QEMU,
@@ -26,15 +27,18 @@ enum vf_spec_vmm {
     VF_SPEC_VMM_COUNT
 };
 enum vf_image_format { VF_IMAGE_RAW, VF_IMAGE_QCOW2 };
-enum vf_park { VF_PARK_PAUSED, VF_PARK_RUNNING };
+enum vf_park { VF_PARK_AUTO, VF_PARK_PAUSED, VF_PARK_RUNNING };
 
-extern const char *const vf_spec_vmm_names[]; /* as vf_vmm_find knows them */
+extern const char *const vf_spec_vmm_names[];     /* as vf_vmm_find knows them */
 extern const char *const vf_image_format_names[]; /* "raw", "qcow2", NULL */
-extern const char *const vf_park_names[];         /* "paused", "running", NULL */
+extern const char *const vf_park_names[];         /* "auto", "paused", "running", NULL */
 
 struct vf_spec {
-    char *name;    /* ^[a-z0-9][a-z0-9-]{0,47}$ */
-    int vmm;       /* enum vf_spec_vmm */
+    char *name;       /* ^[a-z0-9][a-z0-9-]{0,47}$ */
+    char *class_name; /* the runtime class; NULL: the default class of vmm */
+    /* enum vf_spec_vmm. If it was left out (has_vmm false) it is the class's: not known before vf_spec_settle. */
+    int vmm;
+    bool has_vmm;
     int machine;   /* enum vf_machine */
     int accel;     /* enum vf_accel */
     int64_t vcpus; /* 1..64 */
@@ -54,7 +58,8 @@ struct vf_spec {
         bool enabled;
     } network;
     struct {
-        int channel; /* enum vf_channel; never VF_CHANNEL_NONE */
+        int channel; /* enum vf_channel; never VF_CHANNEL_NONE. As vmm: if it was left out, it depends on that */
+        bool has_channel;
         int64_t ready_timeout_ms;
     } agent;
     struct {
@@ -62,7 +67,7 @@ struct vf_spec {
         int64_t timeout_ms;            /* of each command */
     } warmup;
     bool balloon;
-    int park; /* enum vf_park */
+    int park; /* enum vf_park; AUTO only if the VMM was left out, see vf_spec_park */
 };
 
 /* The decoding table of struct vf_spec, for those who embed a spec. */
@@ -70,6 +75,21 @@ extern const struct vf_json_field vf_spec_fields[];
 
 /* Fills in the defaults; no name, no files. */
 void vf_spec_init(struct vf_spec *ret_spec);
+/* What the table must start from when a text is decoded by it: nothing is given yet. */
+void vf_spec_init_blank(struct vf_spec *ret_spec);
+/* The spec's class runs on vmm: fills in what depends on that and was left out, and checks what can't be had there. Its
+ * text stays as it was given. VF_INVALID_ARGUMENT: the spec wants another VMM, or what this one does not have. */
+int vf_spec_settle(struct vf_spec *spec, enum vf_spec_vmm vmm, struct vf_error *err);
+/* As settle, but only checks. */
+int vf_spec_check_vmm(const struct vf_spec *spec, enum vf_spec_vmm vmm, struct vf_error *err);
+enum vf_channel vf_spec_default_channel(enum vf_spec_vmm vmm);
+/* How clones of a settled spec are parked: never AUTO. */
+enum vf_park vf_spec_park(const struct vf_spec *spec);
+/* Whether its VMM can be told from the spec alone. */
+static inline bool vf_spec_knows_vmm(const struct vf_spec *spec)
+{
+    return spec->class_name == NULL || spec->has_vmm;
+}
 /* Decodes text, makes paths absolute as seen from base_dir (absolute; NULL: relative paths are
  * refused) and checks all that can be checked without looking at files. where: for messages, or
  * NULL. Unlike a table's users, the caller need not have filled in defaults. */
@@ -79,13 +99,16 @@ int vf_spec_parse(const char *text, size_t len, const char *base_dir, const char
 int vf_spec_check(const struct vf_spec *spec, struct vf_error *err);
 /* That the files are there, regular and readable, and that the host has the memory. Blocking. */
 int vf_spec_check_host(const struct vf_spec *spec, struct vf_error *err);
+/* What an image file is, by its first bytes. Blocking. */
+int vf_spec_image_is_qcow2(int fd, const char *path, bool *ret, struct vf_error *err);
 /* Both, from a file. Blocking. */
 int vf_spec_load(const char *path, struct vf_spec *ret_spec, struct vf_error *err);
 
 int vf_spec_copy(const struct vf_spec *spec, struct vf_spec *ret_spec, struct vf_error *err);
 /* True if both would make the same template. */
 bool vf_spec_equal(const struct vf_spec *a, const struct vf_spec *b);
-/* As JSON, with all defaults spelled out; malloc'd, NULL without memory. */
+/* As JSON, with all defaults spelled out but for those that only the class decides; malloc'd, NULL without
+ * memory. */
 char *vf_spec_encode(const struct vf_spec *spec);
 /* Frees the members and zeroes them; NULL and a zeroed spec are fine. */
 void vf_spec_free(struct vf_spec *spec);

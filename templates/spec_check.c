@@ -39,13 +39,11 @@ static int check_boot(const struct vf_spec *s, struct vf_error *err)
 {
     int r;
 
-    if (s->vmm == VF_SPEC_VMM_QEMU && s->boot.kernel == NULL) {
-        vf_fail(err, VF_INVALID_ARGUMENT, "boot.kernel: is required with the vmm \"qemu\"");
-        return vf_hint(err, "name a bzImage or a PVH ELF kernel; `make guest` builds one");
-    }
-    if (s->boot.initrd != NULL && s->boot.kernel == NULL)
+    /* A class may have the kernel. */
+    if (s->boot.initrd != NULL && s->boot.kernel == NULL && s->class_name == NULL)
         return vf_fail(err, VF_INVALID_ARGUMENT, "boot.initrd: makes no sense without boot.kernel");
-    if (s->boot.cmdline != NULL && s->boot.cmdline[0] != '\0' && s->boot.kernel == NULL)
+    if (s->boot.cmdline != NULL && s->boot.cmdline[0] != '\0' && s->boot.kernel == NULL &&
+        s->class_name == NULL)
         return vf_fail(err, VF_INVALID_ARGUMENT,
                        "boot.cmdline: makes no sense without boot.kernel");
     if (s->boot.cmdline != NULL && strlen(s->boot.cmdline) > VF_SPEC_CMDLINE_MAX)
@@ -100,7 +98,11 @@ int vf_spec_check(const struct vf_spec *s, struct vf_error *err)
                 VF_SPEC_NAME_MAX);
         return vf_hint(err, "for example \"web-1\"");
     }
-    r = check_boot(s, err);
+    r = no_control(s->class_name, "class", err);
+    if (r == 0 && vf_spec_knows_vmm(s))
+        r = vf_spec_check_vmm(s, (enum vf_spec_vmm)s->vmm, err);
+    if (r == 0)
+        r = check_boot(s, err);
     return r == 0 ? check_warmup(s, err) : r;
 }
 
@@ -121,20 +123,29 @@ static int check_file(const char *path, const char *field, int *ret_fd, struct v
     return r;
 }
 
-/* QEMU takes the format at its word: a qcow2 taken for raw would boot garbage, and a raw image
- * taken for qcow2 could name any file of the host as its backing file. */
-static int check_format(int fd, const struct vf_spec *s, struct vf_error *err)
+int vf_spec_image_is_qcow2(int fd, const char *path, bool *ret, struct vf_error *err)
 {
     char magic[4] = {0};
-    bool qcow2;
     ssize_t n;
 
     do
         n = pread(fd, magic, sizeof(magic), 0);
     while (n < 0 && errno == EINTR);
     if (n < 0)
-        return vf_fail_errno(err, errno, "boot.root.image: %s: read", s->boot.root.image);
-    qcow2 = n == 4 && memcmp(magic, "QFI\xfb", 4) == 0;
+        return vf_fail_errno(err, errno, "boot.root.image: %s: read", path);
+    *ret = n == 4 && memcmp(magic, "QFI\xfb", 4) == 0;
+    return 0;
+}
+
+/* QEMU takes the format at its word: a qcow2 taken for raw would boot garbage, and a raw image
+ * taken for qcow2 could name any file of the host as its backing file. */
+static int check_format(int fd, const struct vf_spec *s, struct vf_error *err)
+{
+    bool qcow2;
+    int r = vf_spec_image_is_qcow2(fd, s->boot.root.image, &qcow2, err);
+
+    if (r < 0)
+        return r;
     if (qcow2 == (s->boot.root.format == VF_IMAGE_QCOW2))
         return 0;
     vf_fail(err, VF_INVALID_ARGUMENT, "boot.root.format: is \"%s\", but %s is %s image",

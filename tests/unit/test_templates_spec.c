@@ -86,6 +86,99 @@ Test(templates_spec, without_a_root_round_trips)
     vf_spec_free(&copy);
 }
 
+static const struct {
+    const char *vmm;
+    int channel, park;
+} of_vmm[] = {
+    {"qemu", VF_CHANNEL_VIRTIO_SERIAL, VF_PARK_PAUSED},
+    {"null", VF_CHANNEL_VIRTIO_SERIAL, VF_PARK_PAUSED},
+    {"cloud-hypervisor", VF_CHANNEL_VSOCK, VF_PARK_PAUSED},
+    {"firecracker", VF_CHANNEL_VSOCK, VF_PARK_RUNNING},
+};
+
+/* A spec that tells its VMM has its defaults spelled out, "auto" too. */
+Test(templates_spec, defaults_that_depend_on_the_vmm)
+{
+    for (size_t i = 0; i < sizeof(of_vmm) / sizeof(of_vmm[0]); i++) {
+        struct vf_spec spec;
+        struct vf_error err;
+        char text[200], *out;
+
+        snprintf(text, sizeof(text),
+                 "{\"name\":\"web\",\"vmm\":\"%s\",\"boot\":{\"kernel\":\"/k\"},\"park\":\"auto\"}",
+                 of_vmm[i].vmm);
+        expect_ok(parse(text, &spec, &err), err);
+        cr_expect_eq(spec.agent.channel, of_vmm[i].channel, "%s", of_vmm[i].vmm);
+        cr_expect_eq(spec.park, of_vmm[i].park, "%s", of_vmm[i].vmm);
+        out = vf_spec_encode(&spec);
+        cr_expect_not_null(strstr(out, vf_channel_names[of_vmm[i].channel]));
+        cr_expect_not_null(strstr(out, vf_park_names[of_vmm[i].park]));
+        free(out);
+        vf_spec_free(&spec);
+    }
+}
+
+/* Of a class, it waits for the class's VMM; its text stays what it was. */
+Test(templates_spec, a_class_decides_later)
+{
+    static const char text[] = "{\"name\":\"web\",\"class\":\"a\",\"boot\":{\"cmdline\":\"x\"}}";
+    struct vf_spec spec, copy, before;
+    struct vf_error err;
+    char *out;
+
+    expect_ok(parse(text, &spec, &err), err);
+    cr_expect_str_eq(spec.class_name, "a");
+    cr_expect_not(vf_spec_knows_vmm(&spec));
+    out = vf_spec_encode(&spec);
+    cr_expect_null(strstr(out, "vmm"), "%s", out);
+    cr_expect_null(strstr(out, "channel"), "%s", out);
+    free(out);
+    expect_ok(vf_spec_copy(&spec, &before, &err), err);
+    for (int vmm = 0; vmm < VF_SPEC_VMM_COUNT; vmm++) {
+        expect_ok(vf_spec_settle(&spec, (enum vf_spec_vmm)vmm, &err), err);
+        cr_expect_str_eq(vf_spec_vmm_names[spec.vmm], of_vmm[vmm].vmm);
+        cr_expect_eq(spec.agent.channel, of_vmm[vmm].channel);
+        cr_expect_eq((int)vf_spec_park(&spec), of_vmm[vmm].park);
+        cr_expect(vf_spec_equal(&spec, &before));
+        expect_ok(vf_spec_copy(&spec, &copy, &err), err);
+        cr_expect_eq(copy.vmm, vmm);
+        cr_expect_eq(copy.agent.channel, spec.agent.channel);
+        vf_spec_free(&copy);
+    }
+    vf_spec_free(&spec);
+    vf_spec_free(&before);
+}
+
+Test(templates_spec, a_class_can_t_give_what_its_vmm_has_not)
+{
+    static const struct {
+        const char *more;
+        enum vf_spec_vmm vmm;
+        const char *says;
+    } cases[] = {
+        {"\"vmm\":\"qemu\"", VF_SPEC_VMM_FIRECRACKER,
+         "vmm: is \"qemu\", but the class runs firecracker"},
+        {"\"accel\":\"tcg\"", VF_SPEC_VMM_CLOUD_HYPERVISOR, "accel: "},
+        {"\"machine\":\"q35\"", VF_SPEC_VMM_NULL, "machine: "},
+        {"\"park\":\"paused\"", VF_SPEC_VMM_FIRECRACKER, "park: "},
+        {"\"agent\":{\"channel\":\"vsock\"}", VF_SPEC_VMM_QEMU, "agent.channel: no vsock"},
+        {"\"agent\":{\"channel\":\"virtio-serial\"}", VF_SPEC_VMM_CLOUD_HYPERVISOR,
+         "agent.channel: "},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct vf_error err = {0};
+        struct vf_spec spec;
+        char text[200];
+
+        snprintf(text, sizeof(text), "{\"name\":\"web\",\"class\":\"a\",%s}", cases[i].more);
+        expect_ok(parse(text, &spec, &err), err);
+        expect_error(vf_spec_settle(&spec, cases[i].vmm, &err), err, VF_INVALID_ARGUMENT,
+                     cases[i].says);
+        vf_spec_free(&spec);
+    }
+}
+
 /* With the kernel that qemu needs. */
 #define WITH(more) "{\"name\":\"web\",\"boot\":{\"kernel\":\"/k\"}," more "}"
 #define BOOT(more) "{\"name\":\"web\",\"boot\":{\"kernel\":\"/k\"," more "}}"
@@ -123,7 +216,7 @@ static const struct {
      "vmm: must be \"qemu\", \"null\", \"cloud-hypervisor\" or \"firecracker\""},
     {WITH("\"machine\":\"pc\""), "machine: must be \"microvm\" or \"q35\""},
     {WITH("\"accel\":\"hvf\""), "accel: must be \"auto\", \"kvm\" or \"tcg\""},
-    {WITH("\"park\":\"stopped\""), "park: must be \"paused\" or \"running\""},
+    {WITH("\"park\":\"stopped\""), "park: must be \"auto\", \"paused\" or \"running\""},
     {WITH("\"balloon\":1"), "web.json: balloon: "},
     {WITH("\"network\":{\"enabled\":\"yes\"}"), "network.enabled: "},
     {WITH("\"agent\":{\"channel\":\"none\"}"),
@@ -145,6 +238,28 @@ static const struct {
     {BOOT("\"root\":{\"image\":\"r\"}"), "boot.root.image: must be an absolute path"},
     {BOOT("\"root\":{\"image\":\"/r\",\"format\":\"vmdk\"}"),
      "boot.root.format: must be \"raw\" or \"qcow2\""},
+    {WITH("\"class\":\"\""), "class: must not be empty"},
+    {"{\"name\":\"web\",\"vmm\":\"firecracker\"}",
+     "boot.kernel: is required with the vmm \"firecracker\""},
+    {"{\"name\":\"web\",\"vmm\":\"cloud-hypervisor\"}",
+     "boot.kernel: is required with the vmm \"cloud-hypervisor\""},
+    {WITH("\"vmm\":\"cloud-hypervisor\",\"accel\":\"tcg\""),
+     "accel: cloud-hypervisor runs on KVM only"},
+    {WITH("\"vmm\":\"firecracker\",\"accel\":\"tcg\""), "accel: firecracker runs on KVM only"},
+    {WITH("\"vmm\":\"firecracker\",\"machine\":\"q35\""),
+     "machine: firecracker has no machine types"},
+    {WITH("\"vmm\":\"firecracker\",\"park\":\"paused\""),
+     "park: firecracker's clones can't wait paused"},
+    {WITH("\"vmm\":\"firecracker\",\"agent\":{\"channel\":\"virtio-serial\"}"),
+     "agent.channel: firecracker has no virtio-serial"},
+    {WITH("\"agent\":{\"channel\":\"vsock\"}"),
+     "agent.channel: no vsock with qemu: its vhost-vsock"},
+    {WITH("\"vmm\":\"null\",\"agent\":{\"channel\":\"vsock\"}"),
+     "agent.channel: null has no vsock"},
+    {"{\"name\":\"web\",\"vmm\":\"firecracker\",\"boot\":{\"kernel\":\"/k\",\"root\":{\"image\":\"/"
+     "r\","
+     "\"format\":\"qcow2\"}}}",
+     "boot.root.format: firecracker takes raw images only"},
     {"{\"name\":\"web\",\"vmm\":\"null\",\"boot\":{\"initrd\":\"/i\"}}",
      "boot.initrd: makes no sense without boot.kernel"},
     {"{\"name\":\"web\",\"vmm\":\"null\",\"boot\":{\"cmdline\":\"x\"}}",
