@@ -61,6 +61,12 @@ static const struct vf_json_field vmm_fields[] = {
      .min = VF_ACCEL_KVM,
      .choices = vf_accel_names,
      .required = true},
+    {.name = "class",
+     .type = VF_JSON_STRING,
+     .offset = IN(vmm, class_name),
+     .min = 1,
+     .max = VF_CLASS_NAME_MAX},
+    {.name = "sandbox", .type = VF_JSON_BOOL, .offset = IN(vmm, sandbox)},
     {.name = NULL},
 };
 
@@ -134,7 +140,8 @@ void vf_manifest_init(struct vf_manifest *ret_m)
 {
     memset(ret_m, 0, sizeof(*ret_m));
     ret_m->format = VF_MANIFEST_FORMAT;
-    vf_spec_init(&ret_m->spec);
+    ret_m->vmm.sandbox = true;
+    vf_spec_init_blank(&ret_m->spec);
 }
 
 void vf_manifest_free(struct vf_manifest *m)
@@ -234,6 +241,15 @@ static int check_assets(const struct vf_manifest *m, struct vf_error *err)
     return 0;
 }
 
+static int vmm_of(const struct vf_manifest *m)
+{
+    for (int i = 0; vf_spec_vmm_names[i] != NULL; i++) {
+        if (strcmp(vf_spec_vmm_names[i], m->vmm.name) == 0)
+            return i;
+    }
+    return -1;
+}
+
 static int check_manifest(const struct vf_manifest *m, struct vf_error *err)
 {
     int r = vf_spec_check(&m->spec, err);
@@ -247,6 +263,11 @@ static int check_manifest(const struct vf_manifest *m, struct vf_error *err)
         return vf_fail(err, VF_INVALID_ARGUMENT,
                        "memory_size: is %" PRId64 ", but spec.memory.size_mib is %" PRId64,
                        m->memory_size, m->spec.memory.size_mib);
+    if (vmm_of(m) < 0)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "vmm.name: \"%s\" is no VMM", m->vmm.name);
+    if (vf_spec_knows_vmm(&m->spec) && m->spec.vmm != vmm_of(m))
+        return vf_fail(err, VF_INVALID_ARGUMENT, "vmm.name: is \"%s\", but spec.vmm is \"%s\"",
+                       m->vmm.name, vf_spec_vmm_names[m->spec.vmm]);
     if ((m->vmm.path == NULL) != (m->vmm.sha256 == NULL))
         return vf_fail(err, VF_INVALID_ARGUMENT, "vmm: must have both path and sha256, or neither");
     if (m->vmm.path != NULL && m->vmm.path[0] != '/')
@@ -275,6 +296,8 @@ static int decode(const char *text, size_t len, struct vf_manifest *ret_m, struc
     r = vf_json_decode(text, len, VF_MANIFEST_MAX_TEXT, manifest_fields, &m, NULL, err);
     if (r == 0)
         r = check_manifest(&m, err);
+    if (r == 0 && vf_spec_settle(&m.spec, (enum vf_spec_vmm)vmm_of(&m), err) < 0)
+        r = vf_wrap(err, "spec");
     if (r < 0) {
         vf_manifest_free(&m);
         return r;

@@ -11,9 +11,11 @@
 #include <stdint.h>
 #include "base/error.h"
 #include "base/json.h"
+#include "templates/registry.h"
 #include "templates/spec.h"
 
-#define VF_MANIFEST_FORMAT 1
+/* 2: vmm.class and vmm.sandbox, and what specs may leave out since. Older ones are read, too. */
+#define VF_MANIFEST_FORMAT 2
 #define VF_MANIFEST_NAME "manifest.json"
 #define VF_MANIFEST_MAX_TEXT (1024 * 1024)
 #define VF_QUARANTINED_NAME "quarantined"
@@ -47,6 +49,9 @@ struct vf_manifest {
         int64_t size;
         char *sha256; /* NULL if path is */
         int accel;    /* enum vf_accel; what the template really ran with, never AUTO */
+        char *
+            class_name; /* the runtime class that it was built with; NULL: from before there were any */
+        bool sandbox; /* its option */
     } vmm;
     struct {
         char *cpu_model, *cpu_flags_sha256, *kernel;
@@ -83,6 +88,9 @@ int vf_manifest_set_vmm(struct vf_manifest *m, const char *name, const char *ver
                         const char *path, enum vf_accel accel, struct vf_error *err);
 /* Lists the spec's kernel, initrd and root image as assets, and copies the spec. */
 int vf_manifest_set_spec(struct vf_manifest *m, const struct vf_spec *spec, struct vf_error *err);
+/* Sets vmm, and lists what the runtime boots besides the spec's own files. After set_spec. */
+int vf_manifest_set_runtime(struct vf_manifest *m, const struct vf_runtime *rt, const char *version,
+                            enum vf_accel accel, struct vf_error *err);
 /* Notes this host's CPU and kernel. */
 int vf_manifest_set_host(struct vf_manifest *m, struct vf_error *err);
 

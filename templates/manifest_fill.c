@@ -138,6 +138,24 @@ int vf_manifest_set_spec(struct vf_manifest *m, const struct vf_spec *spec, stru
     return r;
 }
 
+int vf_manifest_set_runtime(struct vf_manifest *m, const struct vf_runtime *rt, const char *version,
+                            enum vf_accel accel, struct vf_error *err)
+{
+    const char *paths[] = {rt->kernel, rt->initrd, rt->root};
+    int r = vf_manifest_set_vmm(m, vf_spec_vmm_names[rt->vmm], version, rt->binary, accel, err);
+
+    for (int role = VF_ASSET_KERNEL; r == 0 && role <= VF_ASSET_ROOT; role++) {
+        if (vf_manifest_asset(m, (enum vf_asset_role)role) == NULL)
+            r = add_asset(m, (enum vf_asset_role)role, paths[role], err);
+    }
+    if (r < 0)
+        return r;
+    free(m->vmm.class_name);
+    m->vmm.class_name = strdup(rt->class_name);
+    m->vmm.sandbox = rt->options.sandbox;
+    return m->vmm.class_name != NULL ? 0 : no_memory(err);
+}
+
 int vf_manifest_set_host(struct vf_manifest *m, struct vf_error *err)
 {
     VF_CLEANUP_FREE char *model = NULL, *flags = NULL, *kernel = NULL;

@@ -23,18 +23,21 @@
 
 struct vf_class_assets { /* names of assets; NULL: none */
     char *vmm;           /* without it the class runs the host's binary */
-    char *kernel, *initrd, *root; /* for specs that name none */
+    /* For specs that name this class (not those that get it by default), and no kernel or image of their own. The
+     * initrd goes with the kernel. */
+    char *kernel, *initrd, *root;
 };
 
 struct vf_class_options {
-    bool sandbox; /* the VMM's own sandbox: QEMU -sandbox, Cloud Hypervisor and Firecracker seccomp. Default true */
+    bool
+        sandbox; /* the VMM's own sandbox: QEMU -sandbox, Cloud Hypervisor and Firecracker seccomp. Default true */
     /* For the VMMs that have them; refused with the reason, because clones can't have them: see vmm/vmm.h. */
     int restore_mode; /* "copy" */
     bool prefault, mergeable;
 };
 
 struct vf_class {
-    char *name; /* as an asset's */
+    char *name; /* as an asset's; not a VMM's, those are the built-in classes' */
     int vmm;    /* enum vf_spec_vmm */
     bool is_default, builtin;
     struct {
@@ -65,10 +68,16 @@ void vf_registry_unref(struct vf_registry *r);
 /* In order of names; built-in ones too. */
 size_t vf_registry_n_classes(const struct vf_registry *r);
 const struct vf_class *vf_registry_class_at(const struct vf_registry *r, size_t i);
-const struct vf_class *vf_registry_class(const struct vf_registry *r, const char *name); /* or NULL */
+const struct vf_class *vf_registry_class(const struct vf_registry *r,
+                                         const char *name); /* or NULL */
 size_t vf_registry_n_assets(const struct vf_registry *r);
 const struct vf_asset *vf_registry_asset_at(const struct vf_registry *r, size_t i);
-const struct vf_asset *vf_registry_asset(const struct vf_registry *r, const char *name); /* or NULL */
+const struct vf_asset *vf_registry_asset(const struct vf_registry *r,
+                                         const char *name); /* or NULL */
+/* The class of specs that name vmm and no class; never NULL. */
+const struct vf_class *vf_registry_default(const struct vf_registry *r, enum vf_spec_vmm vmm);
+/* The host's binary, of classes that pin none; NULL: the VMM needs none, or there is none. */
+const char *vf_registry_binary(const struct vf_registry *r, enum vf_spec_vmm vmm);
 /* Whether a class here uses the digest on this host. */
 bool vf_registry_uses(const struct vf_registry *r, const char *sha256);
 
@@ -88,11 +97,15 @@ int vf_registry_remove_asset(const struct vf_registry_config *cfg, const char *n
 #define VF_RUNTIME_MAX_ASSETS 4
 struct vf_runtime {
     char *class_name;
-    int vmm;                       /* enum vf_spec_vmm */
-    char *binary;                  /* absolute; NULL: the VMM has none (null) */
-    char *kernel, *initrd, *root;  /* absolute; NULL: none. The spec's own before the class's */
+    int vmm;                      /* enum vf_spec_vmm */
+    char *binary;                 /* absolute; NULL: the VMM has none (null) */
+    char *kernel, *initrd, *root; /* absolute; NULL: none. The spec's own before the class's */
+    int root_format;              /* enum vf_image_format; valid if there is a root */
     struct vf_class_options options;
 };
+/* Fills in what the spec leaves to its class (vf_spec_settle). VF_NOT_FOUND: no such class; VF_INVALID_ARGUMENT: it is of
+ * another VMM than the spec says, which can't do what the spec wants, or neither of them has a kernel. Quick. */
+int vf_registry_settle(const struct vf_registry *r, struct vf_spec *spec, struct vf_error *err);
 /* The assets that spec needs on this host: pointers into r. VF_NOT_FOUND: no such class. */
 int vf_registry_assets_of(const struct vf_registry *r, const struct vf_spec *spec,
                           const struct vf_asset *ret[VF_RUNTIME_MAX_ASSETS], int *ret_n,

@@ -138,7 +138,7 @@ static void edit_manifest(const char *sed)
 
 Test(templates_load, manifest_of_a_newer_version)
 {
-    edit_manifest("s/\"format\": 1/\"format\": 9/");
+    edit_manifest("s/\"format\": 2/\"format\": 9/");
     expect_fallback(VF_UNSUPPORTED, "manifest.json: format: is 9, newer");
 }
 

@@ -39,7 +39,7 @@ Test(templates_manifest, round_trip)
     char *again = NULL;
 
     expect_ok(vf_manifest_decode(text, strlen(text), &back, &err), err);
-    cr_expect_eq(back.format, 1);
+    cr_expect_eq(back.format, 2);
     cr_expect_eq(back.generation, 3);
     cr_expect_str_eq(back.template_name, "web");
     cr_expect(vf_spec_equal(&back.spec, &fx.spec));
@@ -85,18 +85,71 @@ static void expect_damage(const char *from, const char *to, enum vf_code code, c
 
 Test(templates_manifest, versions)
 {
-    expect_damage("\"format\": 1", "\"format\": 2", VF_UNSUPPORTED,
-                  "manifest.json: format: is 2, newer than this program knows (1)");
+    expect_damage("\"format\": 2", "\"format\": 3", VF_UNSUPPORTED,
+                  "manifest.json: format: is 3, newer than this program knows (2)");
     /* Whatever else a newer one has, its version is what is said. */
-    expect_damage("\"format\": 1", "\"format\": 2, \"novel\": {}", VF_UNSUPPORTED, "format: is 2");
-    expect_damage("\"format\": 1", "\"format\": 0", VF_CORRUPT, "format: must be at least 1");
-    expect_damage("\"format\": 1", "\"format\": \"1\"", VF_CORRUPT, "format: ");
-    expect_damage("\"format\": 1,", "", VF_CORRUPT, "format: ");
+    expect_damage("\"format\": 2", "\"format\": 3, \"novel\": {}", VF_UNSUPPORTED, "format: is 3");
+    expect_damage("\"format\": 2", "\"format\": 0", VF_CORRUPT, "format: must be at least 1");
+    expect_damage("\"format\": 2", "\"format\": \"1\"", VF_CORRUPT, "format: ");
+    expect_damage("\"format\": 2,", "", VF_CORRUPT, "format: ");
+}
+
+/* Written before there were classes. */
+Test(templates_manifest, the_older_format_is_read)
+{
+    const char *sandbox = strstr(text, ",\n    \"sandbox\": true");
+    struct vf_manifest back;
+    struct vf_error err;
+    char *old = NULL;
+
+    cr_assert_not_null(sandbox);
+    cr_assert_gt(asprintf(&old, "%.*s%s", (int)(sandbox - text), text,
+                          sandbox + strlen(",\n    \"sandbox\": true")),
+                 0);
+    memcpy(strstr(old, "\"format\": 2"), "\"format\": 1", strlen("\"format\": 1"));
+    expect_ok(vf_manifest_decode(old, strlen(old), &back, &err), err);
+    cr_expect_eq(back.format, 1);
+    cr_expect_null(back.vmm.class_name);
+    cr_expect(back.vmm.sandbox);
+    cr_expect(vf_spec_equal(&back.spec, &fx.spec));
+    vf_manifest_free(&back);
+    free(old);
+}
+
+/* What only the class decides comes out of the manifest settled, and its text as it was given. */
+Test(templates_manifest, a_spec_of_a_class_is_settled)
+{
+    static const char given[] = "{\"name\":\"web\",\"class\":\"fc\",\"memory\":{\"size_mib\":16},"
+                                "\"boot\":{\"kernel\":\"/k\"}}";
+    struct vf_manifest back;
+    struct vf_error err;
+    struct vf_spec spec;
+
+    expect_ok(vf_spec_parse(given, strlen(given), NULL, NULL, &spec, &err), err);
+    vf_spec_free(&m.spec);
+    expect_ok(vf_spec_copy(&spec, &m.spec, &err), err);
+    expect_ok(vf_manifest_set_vmm(&m, "firecracker", "1.17", fx.vmm, VF_ACCEL_KVM, &err), err);
+    m.vmm.class_name = strdup("fc");
+    m.vmm.sandbox = false;
+    free(text);
+    text = NULL;
+    expect_ok(vf_manifest_encode(&m, &text, &err), err);
+    expect_ok(vf_manifest_decode(text, strlen(text), &back, &err), err);
+    cr_expect(vf_spec_equal(&back.spec, &spec));
+    cr_expect_eq(back.spec.vmm, VF_SPEC_VMM_FIRECRACKER);
+    cr_expect_eq(back.spec.agent.channel, VF_CHANNEL_VSOCK);
+    cr_expect_eq(vf_spec_park(&back.spec), VF_PARK_RUNNING);
+    cr_expect_str_eq(back.vmm.class_name, "fc");
+    cr_expect_not(back.vmm.sandbox);
+    vf_manifest_free(&back);
+    vf_spec_free(&spec);
 }
 
 Test(templates_manifest, damage_is_named)
 {
     expect_damage("\"generation\": 3", "\"generation\": -3", VF_CORRUPT, "generation: ");
+    expect_damage("\"name\": \"qemu\"", "\"name\": \"kvmtool\"", VF_CORRUPT,
+                  "vmm.name: \"kvmtool\" is no VMM");
     expect_damage("\"generation\": 3", "\"generations\": 3", VF_CORRUPT, "generations");
     expect_damage("\"nonce\": \"00", "\"nonce\": \"0g", VF_CORRUPT,
                   "nonce: must be lower-case hex");
@@ -154,6 +207,9 @@ Test(templates_manifest, missing_vmm_binary)
     cr_expect_null(m.vmm.path);
     free(text);
     text = NULL;
+    expect_error(vf_manifest_encode(&m, &text, &err), err, VF_INVALID_ARGUMENT,
+                 "vmm.name: is \"null\", but spec.vmm is \"qemu\"");
+    m.spec.vmm = VF_SPEC_VMM_NULL;
     expect_ok(vf_manifest_encode(&m, &text, &err), err);
 }
 
