@@ -11,7 +11,7 @@
 struct vf_json_writer;
 
 #define MAX_RESULTS 48
-#define MAX_FIGURES 48
+#define MAX_FIGURES 96
 #define MAX_BENCH_STAGES 8
 
 struct stage_series {
@@ -19,15 +19,29 @@ struct stage_series {
     struct series ours, floor;
 };
 
+/* What is measured: a guest, in a VMM. */
+struct subject {
+    enum vf_spec_vmm vmm;
+    const char *guest; /* "linux" or "tiny" */
+    enum vf_accel accel;
+};
+
+/* A clone's, at hand-over; KiB. */
+struct memory_series {
+    struct series guest_anonymous, vmm_anonymous, pss;
+    int64_t template_resident;
+};
+
 /* One line of the table: ours against the floor, in turn. */
 struct result {
     const char *name; /* "clone", "cold", "save", "resume" */
-    const char *guest, *accel;
+    struct subject of;
     int64_t memory_mib;
     int parallel; /* so many at once; the times are until the last is ready */
     struct series ours, floor;
     struct stage_series stages[MAX_BENCH_STAGES];
     int n_stages;
+    struct memory_series memory; /* empty: not of this one */
 };
 
 /* One line about the daemon: a series, perhaps against another that was measured in turn, or a single value; what is
@@ -54,26 +68,37 @@ struct figure {
 
 struct bench {
     int clones, colds, saves, bursts, burst_size; /* how many of each */
-    bool big;                                     /* also the 4 GiB save */
+    bool saves_only;
+    bool wanted[VF_SPEC_VMM_COUNT];
     struct vf_sync sync;
     struct vf_floor floor;
     struct result results[MAX_RESULTS];
     int n_results;
-    bool has_memory; /* of a Linux clone at hand-over, medians over the clones */
-    struct series guest_anonymous_kib, vmm_anonymous_kib, pss_kib;
-    int64_t template_resident_kib;
-    char qemu_version[32];
+    char versions[VF_SPEC_VMM_COUNT][32];            /* empty: it was not run */
     int hit_rounds, linux_vms, soak_null, soak_qemu; /* of the daemon's figures */
-    bool run_on_tmpfs;                               /* its run directory was */
+    struct series
+        hits[VF_SPEC_VMM_COUNT]; /* parked running, tiny guest, KVM, a new connection each */
+    bool run_on_tmpfs;           /* the daemon's run directory was */
     struct figure figures[MAX_FIGURES];
     int n_figures;
 };
 
-/* The spec in file, under accel. Adds its results. */
-int bench_guest(struct bench *b, const char *file, const char *guest, enum vf_accel accel,
-                struct vf_error *err);
+/* DIR/GUEST.json for this VMM and accelerator. */
+int bench_spec(const char *specs, const struct subject *of, struct vf_spec *ret_spec,
+               struct vf_error *err);
+/* Whether it can be measured here; says that it is skipped, and why, if not. */
+bool bench_can(const struct bench *b, const struct subject *of);
+/* The VMMs under KVM with the tiny guest; VF_SPEC_VMM_COUNT ends the list. */
+extern const enum vf_spec_vmm bench_vmms[];
+/* Measures the chain. Adds its results. */
+int bench_guest(struct bench *b, const char *specs, const struct subject *of, struct vf_error *err);
 void report_table(struct bench *b, bool stages);
+void report_vmms(struct bench *b); /* the VMMs side by side, tiny guest, KVM */
 void report_json(struct bench *b);
+/* The line of the table, or NULL. memory_mib 0: any. */
+struct result *find_result(struct bench *b, const char *name, const struct subject *of,
+                           int64_t memory_mib, int parallel);
+struct stage_series *find_stage(struct result *r, const char *name); /* or NULL */
 /* What a daemon does, and whether it grows; tools/bench/daemon.h. Each adds its figures. */
 int bench_daemon(struct bench *b, const char *specs, struct vf_error *err);
 int bench_soak(struct bench *b, const char *specs, struct vf_error *err);

@@ -1,17 +1,15 @@
 /* vmfactory-bench: the factory against the floor and against cold boots, in turn, in one run.
  *
- * For each guest that this host can run it builds the template, then times clones, parked clones resumed,
+ * For each VMM and guest that this host can run it builds the template, then times clones, parked clones resumed,
  * clones made at once, cold boots and saves. Times are whole: from the call to its callback.
  */
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "tools/bench/bench.h"
 
-enum { PART_CHAIN = 1, PART_DAEMON = 2, PART_SOAK = 4 };
+enum { PART_CHAIN = 1, PART_DAEMON = 2, PART_SOAK = 4, PART_SAVES = 8 };
 
 static int usage(int status)
 {
@@ -20,14 +18,18 @@ static int usage(int status)
         "  --specs DIR     where linux.json and tiny.json are\n"
         "  --clones N      clones a guest (20), each also parked and woken\n"
         "  --colds N       cold boots a guest (5)\n"
-        "  --saves N       saves of 4 GiB beside 256 MiB, Linux (3)\n"
+        "  --saves N       saves more of each guest (3), where the VMM leaves shared memory alone "
+        "in "
+        "turn\n"
+        "                  with saves of 4 GiB\n"
         "  --bursts N      rounds of clones at once, Linux (3); --burst N: how many at once (16)\n"
         "  --guest NAME    only linux, or only tiny\n"
-        "  --qemu FILE     instead of the one on PATH\n"
+        "  --vmm NAME      only qemu, cloud-hypervisor or firecracker; more than once: these\n"
+        "  --qemu FILE, --cloud-hypervisor FILE, --firecracker FILE    instead of the one on PATH\n"
         "  --stages        the time of each stage, too\n"
-        "  --chain, --daemon, --soak    only the clone chain, only a daemon's speed, only whether "
-        "it grows;\n"
-        "                  together: these\n"
+        "  --chain, --daemon, --soak, --save-scaling    only the clone chain, only a daemon's "
+        "speed, only\n"
+        "                  whether it grows, only saves of both sizes; together: these\n"
         "  --soaks N       cycles of the soak, null driver (10000); --soaks-qemu N: QEMU, tiny "
         "guest (200)\n"
         "  --json          for programs\n",
@@ -46,36 +48,36 @@ static int number(const char *text, int max)
     return (int)v;
 }
 
-static bool kvm_opens(void)
+static void want(struct bench *b, const char *name)
 {
-    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    close(fd);
-    return true;
+    for (int i = 0; bench_vmms[i] != VF_SPEC_VMM_COUNT; i++)
+        if (strcmp(vf_spec_vmm_names[bench_vmms[i]], name) == 0) {
+            b->wanted[bench_vmms[i]] = true;
+            return;
+        }
+    fprintf(stderr, "vmfactory-bench: --vmm '%s': qemu, cloud-hypervisor or firecracker\n", name);
+    exit(2);
 }
 
-static int run_guest(struct bench *b, const char *specs, const char *guest, enum vf_accel accel,
-                     const char *only, struct vf_error *err)
+static int run_guest(struct bench *b, const char *specs, const struct subject *of, const char *only,
+                     struct vf_error *err)
 {
-    char file[4096];
-    if (only && strcmp(only, guest) != 0)
+    if ((only && strcmp(only, of->guest) != 0) || !bench_can(b, of))
         return 0;
-    fprintf(stderr, "measuring: %s guest on %s\n", guest, vf_accel_names[accel]);
-    snprintf(file, sizeof(file), "%s/%s.json", specs, guest);
-    return bench_guest(b, file, guest, accel, err);
+    fprintf(stderr, "measuring: %s, %s guest on %s\n", vf_spec_vmm_names[of->vmm], of->guest,
+            vf_accel_names[of->accel]);
+    return bench_guest(b, specs, of, err);
 }
 
 static int run_chain(struct bench *b, const char *specs, const char *only, struct vf_error *err)
 {
-    int r = run_guest(b, specs, "linux", VF_ACCEL_TCG, only, err);
-    b->bursts = 0;
-    if (r == 0)
-        r = run_guest(b, specs, "tiny", VF_ACCEL_TCG, only, err);
-    if (r == 0 && !kvm_opens())
-        fprintf(stderr, "SKIPPED tiny guest on kvm: /dev/kvm does not open\n");
-    else if (r == 0)
-        r = run_guest(b, specs, "tiny", VF_ACCEL_KVM, only, err);
+    static const struct subject tcg[] = {{VF_SPEC_VMM_QEMU, "linux", VF_ACCEL_TCG},
+                                         {VF_SPEC_VMM_QEMU, "tiny", VF_ACCEL_TCG}};
+    int r = 0;
+    for (int i = 0; r == 0 && i < 2; i++)
+        r = run_guest(b, specs, &tcg[i], only, err);
+    for (int i = 0; r == 0 && bench_vmms[i] != VF_SPEC_VMM_COUNT; i++)
+        r = run_guest(b, specs, &(struct subject){bench_vmms[i], "tiny", VF_ACCEL_KVM}, only, err);
     return r;
 }
 
@@ -85,9 +87,23 @@ static void report(struct bench *b, unsigned parts, bool stages, bool json)
         report_json(b);
         return;
     }
-    if (parts & PART_CHAIN)
+    if (parts & (PART_CHAIN | PART_SAVES))
         report_table(b, stages);
     figures_table(b);
+    if (parts & PART_CHAIN)
+        report_vmms(b);
+}
+
+static int open_all(struct bench *b, const struct vf_sync_options *o, struct vf_error *err)
+{
+    b->floor.program = vf_floor_find();
+    int r = vf_sync_open(&b->sync, o, err);
+    if (r < 0)
+        return r;
+    b->floor.dir = b->sync.dir;
+    for (int i = 0; bench_vmms[i] != VF_SPEC_VMM_COUNT; i++)
+        b->floor.binaries[bench_vmms[i]] = vf_factory_binary(b->sync.factory, bench_vmms[i]);
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -100,18 +116,23 @@ int main(int argc, char **argv)
                                             {"burst", required_argument, NULL, 'B'},
                                             {"guest", required_argument, NULL, 'g'},
                                             {"qemu", required_argument, NULL, 'q'},
+                                            {"cloud-hypervisor", required_argument, NULL, 'Q'},
+                                            {"firecracker", required_argument, NULL, 'f'},
+                                            {"vmm", required_argument, NULL, 'v'},
                                             {"stages", no_argument, NULL, 't'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"chain", no_argument, NULL, 'C'},
                                             {"daemon", no_argument, NULL, 'D'},
                                             {"soak", no_argument, NULL, 'S'},
+                                            {"save-scaling", no_argument, NULL, 'W'},
                                             {"soaks", required_argument, NULL, 'k'},
                                             {"soaks-qemu", required_argument, NULL, 'K'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     struct bench *b = calloc(1, sizeof(*b));
-    const char *specs = NULL, *only = NULL, *qemu = NULL;
-    bool stages = false, json = false;
+    struct vf_sync_options o = {0};
+    const char *specs = NULL, *only = NULL;
+    bool stages = false, json = false, some = false;
     unsigned parts = 0;
     if (!b)
         abort();
@@ -148,7 +169,17 @@ int main(int argc, char **argv)
             only = optarg;
             break;
         case 'q':
-            qemu = optarg;
+            o.qemu = optarg;
+            break;
+        case 'Q':
+            o.cloud_hypervisor = optarg;
+            break;
+        case 'f':
+            o.firecracker = optarg;
+            break;
+        case 'v':
+            want(b, optarg);
+            some = true;
             break;
         case 't':
             stages = true;
@@ -165,6 +196,9 @@ int main(int argc, char **argv)
         case 'S':
             parts |= PART_SOAK;
             break;
+        case 'W':
+            parts |= PART_SAVES;
+            break;
         case 'k':
             b->soak_null = number(optarg, 10000000);
             break;
@@ -180,15 +214,13 @@ int main(int argc, char **argv)
         return usage(2);
     if (!parts) /* --guest is about the chain alone */
         parts = only ? PART_CHAIN : PART_CHAIN | PART_DAEMON | PART_SOAK;
-    b->big = b->saves > 0;
+    b->saves_only = !(parts & PART_CHAIN);
+    for (int i = 0; !some && bench_vmms[i] != VF_SPEC_VMM_COUNT; i++)
+        b->wanted[bench_vmms[i]] = true;
 
     struct vf_error err;
-    struct vf_sync_options o = {.qemu = qemu};
-    b->floor.program = vf_floor_find();
-    int r = vf_sync_open(&b->sync, &o, &err);
-    if (r == 0)
-        r = vf_sync_binary(&b->sync, VF_SPEC_VMM_QEMU, &b->floor.binaries[VF_SPEC_VMM_QEMU], &err);
-    if (r == 0 && parts & PART_CHAIN)
+    int r = open_all(b, &o, &err);
+    if (r == 0 && parts & (PART_CHAIN | PART_SAVES))
         r = run_chain(b, specs, only, &err);
     if (r == 0 && parts & PART_DAEMON)
         r = bench_daemon(b, specs, &err);

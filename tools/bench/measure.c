@@ -1,19 +1,18 @@
 /* Ours and the floor in turn, A B B A, so that a machine that slows down slows both. */
+#include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
 #include "tools/bench/bench.h"
 #include "vmm/vmm.h"
 
-static struct result *new_result(struct bench *b, const char *name, const char *guest,
-                                 enum vf_accel accel, int64_t memory_mib, int parallel)
+#define BIG_MIB 4096
+
+static struct result *new_result(struct bench *b, const char *name, const struct subject *of,
+                                 int64_t memory_mib, int parallel)
 {
     static struct result spill; /* measured, not shown: only if MAX_RESULTS is too small */
     struct result *r = b->n_results < MAX_RESULTS ? &b->results[b->n_results++] : &spill;
-    *r = (struct result){.name = name,
-                         .guest = guest,
-                         .accel = vf_accel_names[accel],
-                         .memory_mib = memory_mib,
-                         .parallel = parallel};
+    *r = (struct result){.name = name, .of = *of, .memory_mib = memory_mib, .parallel = parallel};
     return r;
 }
 
@@ -44,34 +43,40 @@ static void add_floor(struct result *r, const char *name, int64_t us)
 
 /* ---- clone, and resume of a parked one */
 
+static void add_memory(struct memory_series *s, struct vf_instance *vm, struct vf_generation *gen)
+{
+    struct vf_memory_use m;
+    if (vf_measure_memory(vf_vm_info_of(vf_instance_vm(vm))->pid, &m, NULL) < 0)
+        return;
+    series_add(&s->guest_anonymous, m.guest_anonymous);
+    series_add(&s->vmm_anonymous, m.vmm_anonymous);
+    series_add(&s->pss, m.pss);
+    vf_measure_resident(gen->memory_fd, &s->template_resident, NULL);
+}
+
+/* resume NULL: it can't be parked paused. */
 static int our_clone(struct bench *b, struct vf_generation *gen, struct result *clone,
                      struct result *resume, struct vf_error *err)
 {
     struct vf_instance *vm;
-    struct vf_memory_use m;
     int64_t t0 = vf_now_us();
     int r = vf_sync_clone(&b->sync, gen, NULL, &vm, err);
     if (r < 0)
         return r;
     series_add(&clone->ours, vf_now_us() - t0);
     add_stages(clone, vm);
-    if (strcmp(clone->guest, "linux") == 0 &&
-        vf_measure_memory(vf_vm_info_of(vf_instance_vm(vm))->pid, &m, NULL) == 0) {
-        b->has_memory = true;
-        series_add(&b->guest_anonymous_kib, m.guest_anonymous);
-        series_add(&b->vmm_anonymous_kib, m.vmm_anonymous);
-        series_add(&b->pss_kib, m.pss);
-        vf_measure_resident(gen->memory_fd, &b->template_resident_kib, NULL);
-    }
-    r = vf_sync_park(&b->sync, vm, err);
+    add_memory(&clone->memory, vm, gen);
+    r = resume ? vf_sync_park(&b->sync, vm, err) : 0;
     if (r < 0)
         return r;
     t0 = vf_now_us();
-    r = vf_sync_wake(&b->sync, vm, err);
+    r = resume ? vf_sync_wake(&b->sync, vm, err) : 0;
     if (r < 0)
         return r;
-    series_add(&resume->ours, vf_now_us() - t0);
-    add_stages(resume, vm);
+    if (resume) {
+        series_add(&resume->ours, vf_now_us() - t0);
+        add_stages(resume, vm);
+    }
     vf_sync_destroy(&b->sync, vm);
     return 0;
 }
@@ -84,7 +89,8 @@ static int floor_clone(struct bench *b, struct vf_generation *gen, struct result
     if (r < 0)
         return r;
     series_add(&clone->floor, t.total);
-    series_add(&resume->floor, t.wake);
+    if (resume)
+        series_add(&resume->floor, t.wake);
     add_floor(clone, "vmm", t.vmm);
     add_floor(clone, "restore", t.restore);
     add_floor(clone, "resume", t.resume);
@@ -92,12 +98,13 @@ static int floor_clone(struct bench *b, struct vf_generation *gen, struct result
     return 0;
 }
 
-static int measure_clones(struct bench *b, struct vf_generation *gen, const char *guest,
-                          enum vf_accel accel, struct vf_error *err)
+static int measure_clones(struct bench *b, struct vf_generation *gen, const struct subject *of,
+                          struct vf_error *err)
 {
     int64_t mib = gen->manifest.spec.memory.size_mib;
-    struct result *clone = new_result(b, "clone", guest, accel, mib, 1);
-    struct result *resume = new_result(b, "resume", guest, accel, mib, 1);
+    bool pauses = gen->manifest.spec.park == VF_PARK_PAUSED;
+    struct result *clone = new_result(b, "clone", of, mib, 1);
+    struct result *resume = pauses ? new_result(b, "resume", of, mib, 1) : NULL;
     int r = 0;
     for (int i = 0; r == 0 && i < b->clones; i++) {
         bool first = i % 2 == 0;
@@ -135,14 +142,14 @@ static int floor_burst(struct bench *b, struct vf_generation *gen, struct result
     return r;
 }
 
-static int measure_bursts(struct bench *b, struct vf_generation *gen, const char *guest,
-                          enum vf_accel accel, struct vf_error *err)
+static int measure_bursts(struct bench *b, struct vf_generation *gen, const struct subject *of,
+                          struct vf_error *err)
 {
     int r = 0;
     if (b->bursts == 0)
         return 0;
     struct result *res =
-        new_result(b, "clone", guest, accel, gen->manifest.spec.memory.size_mib, b->burst_size);
+        new_result(b, "clone", of, gen->manifest.spec.memory.size_mib, b->burst_size);
     for (int i = 0; r == 0 && i < b->bursts; i++) {
         bool first = i % 2 == 0;
         r = first ? our_burst(b, gen, res, err) : floor_burst(b, gen, res, err);
@@ -154,10 +161,10 @@ static int measure_bursts(struct bench *b, struct vf_generation *gen, const char
 
 /* ---- cold boots; the floor saves its VM too */
 
-static int measure_colds(struct bench *b, const struct vf_spec *spec, const char *guest,
-                         enum vf_accel accel, struct result *save, struct vf_error *err)
+static int measure_colds(struct bench *b, const struct vf_spec *spec, const struct subject *of,
+                         struct result *save, struct vf_error *err)
 {
-    struct result *cold = new_result(b, "cold", guest, accel, spec->memory.size_mib, 1);
+    struct result *cold = new_result(b, "cold", of, spec->memory.size_mib, 1);
     for (int i = 0; i < b->colds; i++) {
         struct vf_instance *vm;
         struct vf_floor_times t;
@@ -168,7 +175,7 @@ static int measure_colds(struct bench *b, const struct vf_spec *spec, const char
         series_add(&cold->ours, vf_now_us() - t0);
         add_stages(cold, vm);
         vf_sync_destroy(&b->sync, vm);
-        r = vf_floor_cold(&b->floor, spec, accel, &t, err);
+        r = vf_floor_cold(&b->floor, spec, of->accel, &t, err);
         if (r < 0)
             return r;
         series_add(&cold->floor, t.total);
@@ -190,58 +197,65 @@ static int build(struct bench *b, const struct vf_spec *spec, struct result *sav
         return vf_wrap(err, "%s, %lld MiB", spec->name, (long long)spec->memory.size_mib);
     const struct vf_manifest *m = &(*ret_gen)->manifest;
     series_add(&save->ours, m->stats.save_us);
-    strncpy(b->qemu_version, m->vmm.version, sizeof(b->qemu_version) - 1);
+    snprintf(b->versions[spec->vmm], sizeof(b->versions[0]), "%s", m->vmm.version);
     return 0;
 }
 
-/* A second size in turn with the first: a save must not depend on it. */
-static int measure_saves(struct bench *b, const struct vf_spec *small, const char *guest,
-                         enum vf_accel accel, struct result *save, struct vf_error *err)
+static int one_save(struct bench *b, const struct vf_spec *spec, const struct subject *of,
+                    struct result *save, struct vf_error *err)
 {
-    struct result *big_save = new_result(b, "save", guest, accel, 4096, 1);
+    struct vf_generation *gen = NULL;
+    struct vf_floor_times t;
+    int r = build(b, spec, save, &gen, err);
+    vf_generation_unref(gen);
+    if (r == 0)
+        r = vf_floor_cold(&b->floor, spec, of->accel, &t, err);
+    if (r == 0)
+        series_add(&save->floor, t.save);
+    return r;
+}
+
+/* Where the VMM leaves shared memory alone, a second size in turn with the first: a save must not depend on it. */
+static int measure_saves(struct bench *b, const struct vf_spec *small, const struct subject *of,
+                         struct result *save, struct vf_error *err)
+{
     struct vf_spec big;
+    struct vf_vmm_caps caps;
+    vf_vmm_find(vf_spec_vmm_names[of->vmm])->capabilities(NULL, &caps);
+    bool scales = caps.shared_memory_save &&
+                  (strcmp(of->guest, "linux") == 0 || of->vmm == VF_SPEC_VMM_CLOUD_HYPERVISOR);
+    struct result *big_save = scales ? new_result(b, "save", of, BIG_MIB, 1) : NULL;
     int r = vf_spec_copy(small, &big, err);
     if (r < 0)
         return r;
-    big.memory.size_mib = 4096;
+    big.memory.size_mib = BIG_MIB;
     for (int i = 0; r == 0 && i < b->saves; i++) {
-        struct vf_generation *gen = NULL;
-        struct vf_floor_times t;
-        r = build(b, &big, big_save, &gen, err);
-        vf_generation_unref(gen);
-        gen = NULL;
+        r = scales ? one_save(b, &big, of, big_save, err) : 0;
         if (r == 0)
-            r = vf_floor_cold(&b->floor, &big, accel, &t, err);
-        if (r == 0)
-            series_add(&big_save->floor, t.save);
-        if (r == 0)
-            r = build(b, small, save, &gen, err);
-        vf_generation_unref(gen);
+            r = one_save(b, small, of, save, err);
     }
     vf_spec_free(&big);
     return r;
 }
 
-int bench_guest(struct bench *b, const char *file, const char *guest, enum vf_accel accel,
-                struct vf_error *err)
+int bench_guest(struct bench *b, const char *specs, const struct subject *of, struct vf_error *err)
 {
     struct vf_spec spec;
     struct vf_generation *gen = NULL;
-    int r = vf_spec_load(file, &spec, err);
+    int r = bench_spec(specs, of, &spec, err);
     if (r < 0)
         return r;
-    spec.accel = accel;
-    struct result *save = new_result(b, "save", guest, accel, spec.memory.size_mib, 1);
+    struct result *save = new_result(b, "save", of, spec.memory.size_mib, 1);
     r = build(b, &spec, save, &gen, err);
-    if (r == 0)
-        r = measure_clones(b, gen, guest, accel, err);
-    if (r == 0)
-        r = measure_bursts(b, gen, guest, accel, err);
-    if (r == 0)
-        r = measure_colds(b, &spec, guest, accel, save, err);
+    if (r == 0 && !b->saves_only)
+        r = measure_clones(b, gen, of, err);
+    if (r == 0 && !b->saves_only && strcmp(of->guest, "linux") == 0)
+        r = measure_bursts(b, gen, of, err);
+    if (r == 0 && !b->saves_only)
+        r = measure_colds(b, &spec, of, save, err);
     vf_generation_unref(gen);
-    if (r == 0 && b->big && strcmp(guest, "linux") == 0)
-        r = measure_saves(b, &spec, guest, accel, save, err);
+    if (r == 0)
+        r = measure_saves(b, &spec, of, save, err);
     vf_spec_free(&spec);
     return r;
 }

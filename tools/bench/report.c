@@ -14,16 +14,24 @@ static double ratio(struct result *r)
     return floor ? (double)series_percentile(&r->ours, 50) / (double)floor : 0;
 }
 
-static struct result *find(struct bench *b, const char *name, const char *guest, const char *accel,
-                           int64_t mib, int parallel)
+struct result *find_result(struct bench *b, const char *name, const struct subject *of,
+                           int64_t memory_mib, int parallel)
 {
     for (int i = 0; i < b->n_results; i++) {
         struct result *r = &b->results[i];
-        if (strcmp(r->name, name) == 0 && strcmp(r->guest, guest) == 0 &&
-            strcmp(r->accel, accel) == 0 && (!mib || r->memory_mib == mib) &&
-            r->parallel == parallel && r->ours.n)
+        if (strcmp(r->name, name) == 0 && r->of.vmm == of->vmm &&
+            strcmp(r->of.guest, of->guest) == 0 && r->of.accel == of->accel &&
+            (!memory_mib || r->memory_mib == memory_mib) && r->parallel == parallel && r->ours.n)
             return r;
     }
+    return NULL;
+}
+
+struct stage_series *find_stage(struct result *r, const char *name)
+{
+    for (int i = 0; r && i < r->n_stages; i++)
+        if (strcmp(r->stages[i].name, name) == 0)
+            return &r->stages[i];
     return NULL;
 }
 
@@ -53,7 +61,7 @@ static void print_stages(struct result *r)
 {
     for (int i = 0; i < r->n_stages; i++) {
         struct stage_series *s = &r->stages[i];
-        printf("  %-38s %4zu", s->name, s->ours.n);
+        printf("  %-51s %4zu", s->name, s->ours.n);
         ms(series_percentile(&s->ours, 50));
         ms(series_percentile(&s->ours, 90));
         ms(series_percentile(&s->ours, 99));
@@ -64,39 +72,58 @@ static void print_stages(struct result *r)
     }
 }
 
+static void print_memory(struct result *clone)
+{
+    struct memory_series *m = &clone->memory;
+    printf("a %s clone of %s at hand-over: %lld KiB of guest memory copied, %lld KiB of the VMM's "
+           "own, PSS %lld KiB; its template's memory, once: %lld KiB\n",
+           clone->of.guest, vf_spec_vmm_names[clone->of.vmm],
+           (long long)series_percentile(&m->guest_anonymous, 50),
+           (long long)series_percentile(&m->vmm_anonymous, 50),
+           (long long)series_percentile(&m->pss, 50), (long long)m->template_resident);
+}
+
+static void print_scaling(struct result *big, struct result *small)
+{
+    printf("%s: save at 4 GiB / save at %lld MiB (p50): %.2f\n", vf_spec_vmm_names[big->of.vmm],
+           (long long)small->memory_mib,
+           (double)series_percentile(&big->ours, 50) / (double)series_percentile(&small->ours, 50));
+}
+
 static void print_summary(struct bench *b)
 {
-    struct result *clone = find(b, "clone", "linux", "tcg", 0, 1);
-    struct result *cold = find(b, "cold", "linux", "tcg", 0, 1);
-    struct result *small = find(b, "save", "linux", "tcg", 256, 1);
-    struct result *big = find(b, "save", "linux", "tcg", 4096, 1);
-    if (clone && cold)
-        printf("cold boot / clone (Linux, TCG, p50): %.1f\n",
-               (double)series_percentile(&cold->ours, 50) /
-                   (double)series_percentile(&clone->ours, 50));
-    if (small && big)
-        printf("save at 4 GiB / save at 256 MiB (p50): %.2f\n",
-               (double)series_percentile(&big->ours, 50) /
-                   (double)series_percentile(&small->ours, 50));
-    if (b->has_memory)
-        printf("a Linux clone at hand-over: %lld KiB of guest memory copied, %lld KiB of the VMM's "
-               "own, "
-               "PSS %lld KiB; its template's memory, once: %lld KiB\n",
-               (long long)series_percentile(&b->guest_anonymous_kib, 50),
-               (long long)series_percentile(&b->vmm_anonymous_kib, 50),
-               (long long)series_percentile(&b->pss_kib, 50), (long long)b->template_resident_kib);
+    for (int i = 0; i < b->n_results; i++) {
+        struct result *r = &b->results[i], *small;
+        if (strcmp(r->name, "save") == 0 && r->memory_mib == 4096 && r->ours.n &&
+            (small = find_result(b, "save", &r->of, 256, 1)))
+            print_scaling(r, small);
+        else if (strcmp(r->name, "save") == 0 && r->memory_mib == 4096 && r->ours.n &&
+                 (small = find_result(b, "save", &r->of, 64, 1)))
+            print_scaling(r, small);
+        struct result *cold = find_result(b, "cold", &r->of, 0, 1);
+        if (strcmp(r->name, "clone") != 0 || r->parallel > 1 || !r->ours.n)
+            continue;
+        if (cold)
+            printf("%s, %s, %s: cold boot / clone (p50): %.1f\n", vf_spec_vmm_names[r->of.vmm],
+                   r->of.guest, vf_accel_names[r->of.accel],
+                   (double)series_percentile(&cold->ours, 50) /
+                       (double)series_percentile(&r->ours, 50));
+        if (r->memory.pss.n)
+            print_memory(r);
+    }
 }
 
 void report_table(struct bench *b, bool stages)
 {
-    printf("%-7s %-5s %-4s %7s %8s %4s %9s %9s %9s %9s %9s %7s\n", "", "guest", "on", "MiB",
-           "at once", "n", "p50 ms", "p90", "p99", "max", "floor p50", "ratio");
+    printf("%-7s %-16s %-5s %-4s %7s %8s %4s %9s %9s %9s %9s %9s %7s\n", "", "VMM", "guest", "on",
+           "MiB", "at once", "n", "p50 ms", "p90", "p99", "max", "floor p50", "ratio");
     for (int i = 0; i < b->n_results; i++) {
         struct result *r = &b->results[i];
         if (!r->ours.n)
             continue;
-        printf("%-7s %-5s %-4s %7lld %8d %4zu", r->name, r->guest, r->accel,
-               (long long)r->memory_mib, r->parallel, r->ours.n);
+        printf("%-7s %-16s %-5s %-4s %7lld %8d %4zu", r->name, vf_spec_vmm_names[r->of.vmm],
+               r->of.guest, vf_accel_names[r->of.accel], (long long)r->memory_mib, r->parallel,
+               r->ours.n);
         ms(series_percentile(&r->ours, 50));
         ms(series_percentile(&r->ours, 90));
         ms(series_percentile(&r->ours, 99));
@@ -128,7 +155,57 @@ static void json_environment(struct bench *b, struct vf_json_writer *w)
     vf_jw_int(w, "memory_mib",
               (int64_t)sysconf(_SC_PHYS_PAGES) / 256 * (sysconf(_SC_PAGESIZE) / 4096));
     vf_jw_string(w, "kernel", u.release);
-    vf_jw_string(w, "qemu", b->qemu_version);
+    for (int i = 0; bench_vmms[i] != VF_SPEC_VMM_COUNT; i++)
+        if (b->versions[bench_vmms[i]][0])
+            vf_jw_string(w, vf_spec_vmm_names[bench_vmms[i]], b->versions[bench_vmms[i]]);
+    vf_jw_end(w, '}');
+}
+
+static void json_series(struct vf_json_writer *w, struct series *s)
+{
+    vf_jw_int(w, "n", (int64_t)s->n);
+    vf_jw_int(w, "p50_us", series_percentile(s, 50));
+    vf_jw_int(w, "p90_us", series_percentile(s, 90));
+    vf_jw_int(w, "p99_us", series_percentile(s, 99));
+    vf_jw_int(w, "max_us", series_percentile(s, 100));
+}
+
+static void json_memory(struct vf_json_writer *w, struct memory_series *m)
+{
+    vf_jw_begin(w, "memory", '{');
+    vf_jw_int(w, "n", (int64_t)m->pss.n);
+    vf_jw_int(w, "guest_anonymous_kib", series_percentile(&m->guest_anonymous, 50));
+    vf_jw_int(w, "guest_anonymous_max_kib", series_percentile(&m->guest_anonymous, 100));
+    vf_jw_int(w, "vmm_anonymous_kib", series_percentile(&m->vmm_anonymous, 50));
+    vf_jw_int(w, "pss_kib", series_percentile(&m->pss, 50));
+    vf_jw_int(w, "template_resident_kib", m->template_resident);
+    vf_jw_end(w, '}');
+}
+
+static void json_result(struct vf_json_writer *w, struct result *r)
+{
+    vf_jw_begin(w, NULL, '{');
+    vf_jw_string(w, "name", r->name);
+    vf_jw_string(w, "vmm", vf_spec_vmm_names[r->of.vmm]);
+    vf_jw_string(w, "accel", vf_accel_names[r->of.accel]);
+    vf_jw_string(w, "guest", r->of.guest);
+    vf_jw_int(w, "memory_mib", r->memory_mib);
+    vf_jw_int(w, "at_once", r->parallel);
+    json_series(w, &r->ours);
+    vf_jw_int(w, "floor_n", (int64_t)r->floor.n);
+    vf_jw_int(w, "floor_p50_us", series_percentile(&r->floor, 50));
+    vf_jw_double(w, "ratio", ratio(r), 4);
+    vf_jw_begin(w, "stages", '{');
+    for (int k = 0; k < r->n_stages; k++) {
+        vf_jw_begin(w, r->stages[k].name, '{');
+        json_series(w, &r->stages[k].ours);
+        if (r->stages[k].floor.n)
+            vf_jw_int(w, "floor_p50_us", series_percentile(&r->stages[k].floor, 50));
+        vf_jw_end(w, '}');
+    }
+    vf_jw_end(w, '}');
+    if (r->memory.pss.n)
+        json_memory(w, &r->memory);
     vf_jw_end(w, '}');
 }
 
@@ -138,37 +215,10 @@ void report_json(struct bench *b)
     vf_jw_begin(&w, NULL, '{');
     json_environment(b, &w);
     vf_jw_begin(&w, "results", '[');
-    for (int i = 0; i < b->n_results; i++) {
-        struct result *r = &b->results[i];
-        if (!r->ours.n)
-            continue;
-        vf_jw_begin(&w, NULL, '{');
-        vf_jw_string(&w, "name", r->name);
-        vf_jw_string(&w, "vmm", "qemu");
-        vf_jw_string(&w, "accel", r->accel);
-        vf_jw_string(&w, "guest", r->guest);
-        vf_jw_int(&w, "memory_mib", r->memory_mib);
-        vf_jw_int(&w, "at_once", r->parallel);
-        vf_jw_int(&w, "n", (int64_t)r->ours.n);
-        vf_jw_int(&w, "p50_us", series_percentile(&r->ours, 50));
-        vf_jw_int(&w, "p90_us", series_percentile(&r->ours, 90));
-        vf_jw_int(&w, "p99_us", series_percentile(&r->ours, 99));
-        vf_jw_int(&w, "max_us", series_percentile(&r->ours, 100));
-        vf_jw_int(&w, "floor_p50_us", series_percentile(&r->floor, 50));
-        vf_jw_double(&w, "ratio", ratio(r), 4);
-        vf_jw_begin(&w, "stages", '{');
-        for (int k = 0; k < r->n_stages; k++)
-            vf_jw_int(&w, r->stages[k].name, series_percentile(&r->stages[k].ours, 50));
-        vf_jw_end(&w, '}');
-        vf_jw_end(&w, '}');
-    }
+    for (int i = 0; i < b->n_results; i++)
+        if (b->results[i].ours.n)
+            json_result(&w, &b->results[i]);
     vf_jw_end(&w, ']');
-    vf_jw_begin(&w, "memory", '{');
-    vf_jw_int(&w, "guest_anonymous_kib", series_percentile(&b->guest_anonymous_kib, 50));
-    vf_jw_int(&w, "vmm_anonymous_kib", series_percentile(&b->vmm_anonymous_kib, 50));
-    vf_jw_int(&w, "pss_kib", series_percentile(&b->pss_kib, 50));
-    vf_jw_int(&w, "template_resident_kib", b->template_resident_kib);
-    vf_jw_end(&w, '}');
     if (b->n_figures)
         figures_json(b, &w);
     vf_jw_end(&w, '}');
