@@ -31,6 +31,9 @@
 #include <stdint.h>
 
 #define VF_WIRE_VERSION 1
+/* Where the agent listens if the channel is vsock: the bytes "VF". Free of what else listens in guests of
+ * sandboxes (the kata-agent has 1024), and above 1023, so that it needs no privilege. */
+#define VF_WIRE_VSOCK_PORT 0x5646
 #define VF_WIRE_HEADER 8
 #define VF_WIRE_MAX_BODY 16384
 /* Longest frame before COBS, and after it with its delimiter. */

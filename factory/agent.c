@@ -9,10 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
-#include "base/fd.h"
 #include "base/hash.h"
 
 #define HELLO_AGAIN_US 50000
+#define REDIAL_US 1000000 /* doubled each time */
 #define LOST_US 1000000
 
 static void on_timer(uv_timer_t *t);
@@ -38,7 +38,7 @@ void vf_agent_break(struct vf_agent *a, const struct vf_error *err)
         return;
     struct vf_error e = *err; /* err may live in what a callback frees */
     a->is_broken = true;
-    uv_read_stop((uv_stream_t *)&a->pipe);
+    vf_agent_link_stop(&a->link);
     uv_timer_stop(&a->timer);
     fail_all(a, &e);
     if (!a->closing && a->broken)
@@ -78,11 +78,46 @@ static void lose(struct vf_agent *a, const struct vf_error *err)
     a->lost = *err;
     a->lost_until_us = vf_now_us() + LOST_US;
     a->hello_len = 0;
-    uv_read_stop((uv_stream_t *)&a->pipe);
+    vf_agent_link_stop(&a->link);
     arm_timer(a);
 }
 
 static int send_bytes(struct vf_agent *a, const uint8_t *data, size_t len, struct vf_error *err);
+
+/* Whether nothing is lost with the connection: nobody has answered yet, and only a hello waits. */
+static bool may_redial(void *arg)
+{
+    const struct vf_agent *a = arg;
+    if (a->greeted || a->is_lost || a->is_broken || a->closing || a->streams)
+        return false;
+    for (int i = 0; i < VF_AGENT_MAX_PENDING; i++)
+        if (a->pending[i].id && !(a->hello_len && a->pending[i].id == a->hello_id))
+            return false;
+    return true;
+}
+
+static void hello_again(struct vf_agent *a, int64_t now)
+{
+    if (a->lossy) {
+        a->hello_again_us = now + HELLO_AGAIN_US;
+        send_bytes(a, a->hello, a->hello_len, NULL);
+        return;
+    }
+    /* A guest may have taken the connection for one of before its restore, and have dropped it. */
+    a->hello_again_us = VF_NEVER;
+    if (a->link.kind == VF_LINK_VSOCK && a->link.state == VF_AGENT_UP && may_redial(a))
+        vf_agent_link_redial(&a->link);
+}
+
+static void say_why_silent(const struct vf_agent *a, struct vf_error *e)
+{
+    if (a->garbage)
+        vf_hint(e, "it sent %llu bytes that are no valid frame", (unsigned long long)a->garbage);
+    else if (a->reader)
+        vf_hint(e, "it sent %zu bytes of an answer it did not finish", a->reader->len);
+    else if (a->link.state != VF_AGENT_UP)
+        vf_hint(e, "nothing listens on its vsock port %d", VF_WIRE_VSOCK_PORT);
+}
 
 static void on_timer(uv_timer_t *t)
 {
@@ -94,22 +129,17 @@ static void on_timer(uv_timer_t *t)
         vf_agent_break(a, &a->lost);
         return;
     }
-    if (a->hello_len && a->hello_again_us <= now) {
-        a->hello_again_us = now + HELLO_AGAIN_US;
-        send_bytes(a, a->hello, a->hello_len, NULL);
-    }
+    if (a->hello_len && a->hello_again_us <= now)
+        hello_again(a, now);
     for (int i = 0; i < VF_AGENT_MAX_PENDING && !a->closing; i++) {
         if (a->pending[i].id == 0 || a->pending[i].deadline_us > now)
             continue;
         struct vf_error e;
+        if (a->pending[i].id == a->hello_id)
+            a->hello_len = 0;
         a->pending[i].id = 0;
-        a->hello_len = a->greeted ? a->hello_len : 0;
         vf_fail(&e, VF_TIMEOUT, "agent: the guest did not answer within its deadline");
-        if (a->garbage)
-            vf_hint(&e, "it sent %llu bytes that are no valid frame",
-                    (unsigned long long)a->garbage);
-        else if (a->reader)
-            vf_hint(&e, "it sent %zu bytes of an answer it did not finish", a->reader->len);
+        say_why_silent(a, &e);
         a->pending[i].done(a->pending[i].arg, NULL, &e);
     }
     if (!a->closing && !a->is_broken)
@@ -130,12 +160,14 @@ static void on_reply(struct vf_agent *a, int slot, const struct vf_wire_frame *f
         protocol_error(a, what);
         return;
     }
+    if (!a->greeted || a->pending[slot].id == a->hello_id)
+        a->hello_len = 0;
     a->pending[slot].id = 0;
     a->stray = 0;
     if (!a->greeted) {
         a->greeted = true;
         a->garbage_seen = a->garbage;
-        a->hello_len = 0;
+        vf_agent_link_settle(&a->link);
     }
     arm_timer(a);
     if (f->type == VF_MSG_ERROR) {
@@ -167,7 +199,8 @@ static void on_frame(struct vf_agent *a, const struct vf_wire_frame *f)
             return;
         }
     /* A guest that has just begun to listen says so with a HELLO_OK that nobody asked for. */
-    if (f->type == VF_MSG_HELLO_OK && f->id == 0 && !a->greeted && a->hello_len && !a->announced) {
+    if (f->type == VF_MSG_HELLO_OK && f->id == 0 && a->lossy && !a->greeted && a->hello_len &&
+        !a->announced) {
         a->announced = true;
         a->hello_again_us = vf_now_us() + HELLO_AGAIN_US;
         send_bytes(a, a->hello, a->hello_len, NULL);
@@ -206,27 +239,12 @@ static void take_input(struct vf_agent *a, const uint8_t *p, size_t left)
     }
 }
 
-static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+static void on_input(void *arg, const uint8_t *data, size_t len)
 {
-    /* One loop, one thread, and the bytes are used up within on_read. */
-    static _Thread_local char shared[65536];
-    (void)h;
-    (void)suggested;
-    *buf = uv_buf_init(shared, sizeof(shared));
-}
-
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
-{
-    struct vf_agent *a = stream->data;
-    struct vf_error e;
-    if (n == 0 || a->closing || a->is_broken)
+    struct vf_agent *a = arg;
+    if (a->closing || a->is_broken)
         return;
-    if (n < 0) {
-        vf_fail(&e, VF_GUEST_FAILED, "agent: the channel was closed (%s)", uv_strerror((int)n));
-        lose(a, &e);
-        return;
-    }
-    take_input(a, (const uint8_t *)buf->base, (size_t)n);
+    take_input(a, data, len);
     /* Most of the time nothing is under way, and many agents are idle. */
     if (a->reader && a->reader->len == 0 && !a->reader->overrun) {
         free(a->reader);
@@ -264,11 +282,33 @@ static void on_written(uv_write_t *req, int status)
     struct vf_error e;
     a->queued_bytes -= w->len;
     free(w);
-    if (status < 0 && status != UV_ECANCELED) {
+    bool redial = a->link.kind == VF_LINK_VSOCK && may_redial(a); /* once its end is read */
+    if (status < 0 && status != UV_ECANCELED && !redial) {
         vf_fail(&e, VF_GUEST_FAILED, "agent: write: %s", uv_strerror(status));
         lose(a, &e);
     } else
         tell_room(a);
+}
+
+static int full(struct vf_error *err)
+{
+    return vf_fail(err, VF_BUSY, "agent: %d bytes are queued: the guest does not read",
+                   VF_AGENT_MAX_QUEUED);
+}
+
+/* Keeps what can't be sent before the channel is up. */
+static int send_early(struct vf_agent *a, const uint8_t *data, size_t len, struct vf_error *err)
+{
+    if (a->early_len + len > VF_AGENT_MAX_QUEUED)
+        return full(err);
+    uint8_t *more = realloc(a->early, a->early_len + len);
+    if (!more)
+        return vf_fail(err, VF_NO_MEMORY, "agent: write");
+    memcpy(more + a->early_len, data, len);
+    a->early = more;
+    a->early_len += len;
+    vf_agent_link_want(&a->link);
+    return 0;
 }
 
 static int send_bytes(struct vf_agent *a, const uint8_t *data, size_t len, struct vf_error *err)
@@ -277,9 +317,11 @@ static int send_bytes(struct vf_agent *a, const uint8_t *data, size_t len, struc
         return vf_fail(err, VF_GUEST_FAILED, "agent: not connected");
     if (a->is_lost)
         return 0; /* whoever waits for an answer soon hears why there is none */
+    if (a->link.state != VF_AGENT_UP)
+        return send_early(a, data, len, err);
     if (a->queued_bytes == 0) {
         uv_buf_t buf = uv_buf_init((char *)data, (unsigned)len);
-        int n = uv_try_write((uv_stream_t *)&a->pipe, &buf, 1);
+        int n = uv_try_write((uv_stream_t *)a->link.out, &buf, 1);
         if (n == (int)len)
             return 0;
         if (n > 0) {
@@ -288,8 +330,7 @@ static int send_bytes(struct vf_agent *a, const uint8_t *data, size_t len, struc
         }
     }
     if (a->queued_bytes + len > VF_AGENT_MAX_QUEUED)
-        return vf_fail(err, VF_BUSY, "agent: %d bytes are queued: the guest does not read",
-                       VF_AGENT_MAX_QUEUED);
+        return full(err);
     struct write *w = malloc(sizeof(*w) + len);
     if (!w)
         return vf_fail(err, VF_NO_MEMORY, "agent: write");
@@ -298,7 +339,7 @@ static int send_bytes(struct vf_agent *a, const uint8_t *data, size_t len, struc
     w->req.data = w;
     memcpy(w->data, data, len);
     uv_buf_t buf = uv_buf_init((char *)w->data, (unsigned)len);
-    int r = uv_write(&w->req, (uv_stream_t *)&a->pipe, &buf, 1, on_written);
+    int r = uv_write(&w->req, (uv_stream_t *)a->link.out, &buf, 1, on_written);
     if (r < 0) {
         free(w);
         return vf_fail_errno(err, r, "agent: write");
@@ -362,29 +403,47 @@ int vf_agent_request(struct vf_agent *a, struct vf_wire_writer *w, enum vf_msg e
     return r;
 }
 
+static void plan_hello(struct vf_agent *a)
+{
+    int64_t now = vf_now_us();
+    a->hello_again_us = VF_NEVER;
+    if (a->lossy)
+        a->hello_again_us = now + HELLO_AGAIN_US;
+    else if (a->link.kind == VF_LINK_VSOCK && a->link.state == VF_AGENT_UP) {
+        a->hello_again_us = now + a->redial_us;
+        a->redial_us *= 2;
+    }
+}
+
 int vf_agent_hello(struct vf_agent *a, int64_t timeout_ms, vf_agent_reply_cb done, void *arg,
                    struct vf_error *err)
 {
     struct vf_wire_writer w;
     uint8_t frame[VF_WIRE_MAX_FRAME];
     vf_agent_start(a, &w, VF_MSG_HELLO);
-    size_t len = vf_wire_end(&w, frame);
-    /* The zero byte in front ends whatever the guest was reading when it was frozen. */
-    a->hello[0] = 0;
-    memcpy(a->hello + 1, frame, len);
+    size_t len = vf_wire_end(&w, frame) + 1;
     int r = add_pending(a, a->next_id, VF_MSG_HELLO_OK, timeout_ms, done, arg, err);
     if (r < 0)
         return r;
-    r = send_bytes(a, a->hello, len + 1, err);
+    /* The zero byte in front ends whatever the guest was reading when it was frozen. */
+    a->hello[0] = 0;
+    memcpy(a->hello + 1, frame, len - 1);
+    /* Before the channel is up it lies ready, and is the first that is said. */
+    if (a->link.state == VF_AGENT_UP || a->is_lost || a->is_broken || a->closing)
+        r = send_bytes(a, a->hello, len, err);
+    else
+        vf_agent_link_want(&a->link);
     if (r < 0) {
         drop_pending(a, a->next_id);
         return r;
     }
-    if (a->lossy) {
-        a->hello_len = len + 1;
-        a->hello_again_us = vf_now_us() + HELLO_AGAIN_US;
-        arm_timer(a);
-    }
+    if (a->is_lost)
+        return 0;
+    a->hello_len = len;
+    a->hello_id = a->next_id;
+    a->redial_us = REDIAL_US;
+    plan_hello(a);
+    arm_timer(a);
     return 0;
 }
 
@@ -405,7 +464,53 @@ void vf_agent_remove_stream(struct vf_agent *a, struct vf_agent_stream *s)
 
 /* ---- opening and closing */
 
-int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, const char *name, bool lossy,
+static void on_up(void *arg)
+{
+    struct vf_agent *a = arg;
+    struct vf_error e;
+    int r = 0;
+    if (a->closing || a->is_broken || a->is_lost)
+        return;
+    free(a->reader); /* of a connection before */
+    a->reader = NULL;
+    if (a->hello_len) {
+        r = send_bytes(a, a->hello, a->hello_len, &e);
+        plan_hello(a);
+        arm_timer(a);
+    }
+    if (r == 0 && a->early_len)
+        r = send_bytes(a, a->early, a->early_len, &e);
+    free(a->early);
+    a->early = NULL;
+    a->early_len = 0;
+    if (r < 0)
+        lose(a, &e);
+    else
+        tell_room(a);
+}
+
+static void on_down(void *arg, const struct vf_error *err)
+{
+    if (err->code == VF_PROTOCOL)
+        vf_agent_break(arg, err);
+    else
+        lose(arg, err);
+}
+
+static bool is_wanted(void *arg)
+{
+    const struct vf_agent *a = arg;
+    if (a->is_lost || a->is_broken || a->closing)
+        return false;
+    for (int i = 0; i < VF_AGENT_MAX_PENDING; i++)
+        if (a->pending[i].id)
+            return true;
+    return a->streams || a->early_len;
+}
+
+static const struct vf_agent_link_ops link_ops = {on_up, on_input, on_down, is_wanted, may_redial};
+
+int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, enum vf_link link, bool lossy,
                   vf_done_cb broken, void *arg, struct vf_error *err)
 {
     *a = (struct vf_agent){0};
@@ -414,32 +519,36 @@ int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, const char *na
     a->arg = arg;
     /* Answers to an older talk must not match a new request. */
     vf_random(&a->next_id, sizeof(a->next_id));
-    VF_CLEANUP_FD int fd = -1;
-    int r = vf_unix_connect(dirfd, name, &fd, err);
-    if (r < 0) {
-        vf_wrap(err, "agent");
-        return r;
-    }
-    uv_pipe_init(loop, &a->pipe, 0);
-    uv_timer_init(loop, &a->timer);
-    a->pipe.data = a->timer.data = a;
-    a->open_handles = 2;
-    r = uv_pipe_open(&a->pipe, fd);
-    if (r == 0) {
-        vf_steal_fd(&fd);
-        r = uv_read_start((uv_stream_t *)&a->pipe, on_alloc, on_read);
-    }
-    return r < 0 ? vf_fail_errno(err, r, "agent: channel") : 0;
+    int r = uv_timer_init(loop, &a->timer);
+    if (r < 0)
+        return vf_fail_errno(err, r, "agent");
+    a->timer.data = a;
+    a->open_handles = 1;
+    r = vf_agent_link_open(&a->link, loop, dirfd, link, &link_ops, a, err);
+    if (a->link.handles)
+        a->open_handles++;
+    return r;
 }
 
-static void on_handle_closed(uv_handle_t *h)
+static void on_part_closed(struct vf_agent *a)
 {
-    struct vf_agent *a = h->data;
     if (--a->open_handles > 0)
         return;
     free(a->reader);
+    free(a->early);
     a->reader = NULL;
+    a->early = NULL;
     a->on_closed(a->closed_arg);
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    on_part_closed(h->data);
+}
+
+static void on_link_closed(void *arg)
+{
+    on_part_closed(arg);
 }
 
 void vf_agent_close(struct vf_agent *a, void (*on_closed)(void *arg), void *arg)
@@ -450,6 +559,7 @@ void vf_agent_close(struct vf_agent *a, void (*on_closed)(void *arg), void *arg)
     a->closed_arg = arg;
     vf_fail(&e, VF_CANCELLED, "agent: closed");
     fail_all(a, &e);
-    uv_close((uv_handle_t *)&a->pipe, on_handle_closed);
-    uv_close((uv_handle_t *)&a->timer, on_handle_closed);
+    if (a->link.handles)
+        vf_agent_link_close(&a->link, on_link_closed);
+    uv_close((uv_handle_t *)&a->timer, on_timer_closed);
 }

@@ -16,6 +16,7 @@
 #include "base/async.h"
 #include "base/error.h"
 #include "base/wire.h"
+#include "factory/agent_link.h"
 
 #define VF_AGENT_MAX_PENDING 8
 #define VF_AGENT_MAX_STRAY 64
@@ -39,9 +40,9 @@ struct vf_agent_stream {
 };
 
 struct vf_agent {
-    uv_pipe_t pipe;
+    struct vf_agent_link link;
     uv_timer_t timer;
-    int open_handles;
+    int open_handles; /* timer and link; 0: there is nothing to close */
     bool greeted, is_lost, is_broken, closing, lossy, announced;
     struct vf_error lost; /* what is_lost comes to at lost_until_us */
     int64_t lost_until_us;
@@ -61,23 +62,29 @@ struct vf_agent {
         void *arg;
     } pending[VF_AGENT_MAX_PENDING];
     struct vf_agent_stream *streams;
-    /* A hello is repeated on a lossy channel (a UART drops bytes while nobody listens). */
+    uint8_t *early; /* waits until the channel is up */
+    size_t early_len;
+    /* The hello that is not answered yet: repeated on a lossy channel (a UART drops bytes while nobody
+     * listens), said anew on each connection of a vsock. */
     uint8_t hello[64];
     size_t hello_len;
-    int64_t hello_again_us;
+    uint32_t hello_id;
+    int64_t hello_again_us, redial_us;
     struct vf_wire_reader *reader; /* while a frame is under way */
     uint64_t garbage;              /* bytes that were no valid frame */
 };
 
-/* Connects to dirfd/name; fails like vf_unix_connect. lossy: the channel may drop what is sent before the guest listens. */
-int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, const char *name, bool lossy,
+/* Connects to the VM's channel in dirfd; fails like vf_unix_connect, and has to be closed all the same if
+ * open_handles is not 0. lossy: the channel may drop what is sent before the guest listens. A vsock may still
+ * be dialled when this returns: what is asked meanwhile waits for it, up to its deadline. */
+int vf_agent_open(struct vf_agent *a, uv_loop_t *loop, int dirfd, enum vf_link link, bool lossy,
                   vf_done_cb broken, void *arg, struct vf_error *err);
 /* Starts a request of type with a fresh id in w. */
 void vf_agent_start(struct vf_agent *a, struct vf_wire_writer *w, enum vf_msg type);
 /* Sends w and waits for a frame of its id and of type expect. An ERROR frame becomes VF_GUEST_FAILED. */
 int vf_agent_request(struct vf_agent *a, struct vf_wire_writer *w, enum vf_msg expect,
                      int64_t timeout_ms, vf_agent_reply_cb done, void *arg, struct vf_error *err);
-/* HELLO, repeated on a lossy channel until answered. */
+/* HELLO, repeated until answered: on a lossy channel, and on each new connection of a vsock. */
 int vf_agent_hello(struct vf_agent *a, int64_t timeout_ms, vf_agent_reply_cb done, void *arg,
                    struct vf_error *err);
 /* Sends w and waits for nothing: frames of a stream. */

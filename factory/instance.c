@@ -78,7 +78,8 @@ void vf_instance_died(void *arg, const struct vf_error *err)
         vm->dead = true; /* remembered for an owner who has not asked yet */
         if (cb)
             cb(vm->death_arg, vm, err);
-        vf_agent_break(&vm->agent, err); /* commands need not wait for their deadlines */
+        if (vm->agent_open)
+            vf_agent_break(&vm->agent, err); /* commands need not wait for their deadlines */
     }
 }
 

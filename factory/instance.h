@@ -85,7 +85,7 @@ struct vf_instance {
     bool plant; /* a build plants its nonce with the renewal */
 
     char *dir;
-    int dirfd;       /* until the VMM is up; -1 */
+    int dirfd;       /* until the channel is connected; -1 */
     bool has_dir;    /* there is one, and it is ours */
     pid_t found_pid; /* of an adopted VM */
     uint64_t found_start_ticks;
@@ -159,8 +159,8 @@ void vf_factory_check_closed(struct vf_factory *f);
 
 /* --- steps.c: what recipes are made of */
 int vf_step_prepare(struct vf_instance *vm, struct vf_error *err); /* directory, memory, overlay */
-int vf_step_create(struct vf_instance *vm, struct vf_error *err);  /* VMM up, channel connected */
-/* Of a VMM that is up: its channel is connected, and the step done. A vf_done_cb. */
+int vf_step_create(struct vf_instance *vm, struct vf_error *err);  /* VMM up */
+/* Of a VMM whose channel can be connected by now: it is, and the step done. A vf_done_cb. */
 void vf_step_connect_agent(void *arg, const struct vf_error *err);
 int vf_step_start(struct vf_instance *vm, struct vf_error *err);
 int vf_step_restore(struct vf_instance *vm, struct vf_error *err);

@@ -120,7 +120,7 @@ int vf_run(struct vf_agent *a, const struct vf_exec_options *o, const void *in, 
         free(r);
         return n;
     }
-    uv_timer_init(a->pipe.loop, &r->timer);
+    uv_timer_init(a->timer.loop, &r->timer);
     r->timer.data = r;
     if (o->timeout_ms > 0)
         vf_timer_at(&r->timer, vf_deadline_after_ms(o->timeout_ms + GRACE_MS), on_deadline);

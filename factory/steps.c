@@ -1,7 +1,8 @@
 /* Steps that recipes share: prepare, create, start, restore, resume, pause.
  *
  * prepare makes the VM's own directory, its memory (a clone has none of its own: it maps its template's
- * privately) and its disk; create brings the VMM up and connects the agent's channel.
+ * privately) and its disk; create brings the VMM up. The agent's channel is connected by whichever of
+ * create, start and restore is the first after which the VMM has it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -74,9 +75,10 @@ void vf_step_connect_agent(void *arg, const struct vf_error *err)
     if (vm->state != VF_INSTANCE_MAKING)
         return;
     if (!err) {
-        int r =
-            vf_agent_open(&vm->agent, vm->factory->loop, vm->dirfd, "agent.sock",
-                          vm->spec.agent.channel == VF_CHANNEL_SERIAL, vf_instance_died, vm, &e);
+        const struct vf_vmm_ops *ops = vf_vmm_find(vf_spec_vmm_names[vm->spec.vmm]);
+        enum vf_channel channel = (enum vf_channel)vm->spec.agent.channel;
+        int r = vf_agent_open(&vm->agent, vm->factory->loop, vm->dirfd, vf_vm_link_of(ops, channel),
+                              channel == VF_CHANNEL_SERIAL, vf_instance_died, vm, &e);
         vm->agent_open = vm->agent.open_handles > 0;
         if (r == -ECONNREFUSED) /* nobody has the socket any more that it was born with */
             vf_fail(&e, VF_VMM_DIED, "the VMM has ended as it came up");
@@ -122,17 +124,26 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
         memcpy(c.nics[0].mac, vm->mac, 6);
         c.n_nics = 1;
     }
-    return vf_vm_create(vm->vm, &c, vf_step_connect_agent, vm, err);
+    struct vf_vmm_caps caps;
+    ops->capabilities(NULL, &caps);
+    return vf_vm_create(
+        vm->vm, &c, caps.early_channel ? vf_step_connect_agent : vf_instance_step_done, vm, err);
+}
+
+/* What ends a step after which the VMM has its channel, if it had none before. */
+static vf_done_cb connect_then(const struct vf_instance *vm)
+{
+    return vm->agent_open ? vf_instance_step_done : vf_step_connect_agent;
 }
 
 int vf_step_start(struct vf_instance *vm, struct vf_error *err)
 {
-    return vf_vm_start(vm->vm, 0, vf_instance_step_done, vm, err);
+    return vf_vm_start(vm->vm, 0, connect_then(vm), vm, err);
 }
 
 int vf_step_restore(struct vf_instance *vm, struct vf_error *err)
 {
-    return vf_vm_restore(vm->vm, vm->gen->dirfd, 0, vf_instance_step_done, vm, err);
+    return vf_vm_restore(vm->vm, vm->gen->dirfd, 0, connect_then(vm), vm, err);
 }
 
 int vf_step_resume(struct vf_instance *vm, struct vf_error *err)

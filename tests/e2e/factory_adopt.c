@@ -122,7 +122,7 @@ static void run_both(struct vf_instance **vms, char *const *flood, char *const *
         _exit(4);
     /* Until the guest's bytes have come as far as here. */
     uv_os_fd_t fd;
-    uv_fileno((uv_handle_t *)&vf_instance_agent(vms[LEFT_CLONE])->pipe, &fd);
+    uv_fileno((uv_handle_t *)vf_instance_agent(vms[LEFT_CLONE])->link.out, &fd);
     struct pollfd p = {.fd = fd, .events = POLLIN};
     if (poll(&p, 1, SUP_LONG_MS) != 1)
         _exit(5);

@@ -90,7 +90,7 @@ static void open_once(void)
     FUZZ_CHECK(uv_loop_init(&loop) == 0);
     FUZZ_CHECK(mkdtemp(path) != NULL);
     FUZZ_CHECK(vf_open_dir(path, 0, 0, &channel_dir, NULL) == 0);
-    FUZZ_CHECK(vf_unix_listen(channel_dir, "agent", 8, &listener, NULL) == 0);
+    FUZZ_CHECK(vf_unix_listen(channel_dir, VF_LINK_SOCKET_NAME, 8, &listener, NULL) == 0);
 }
 
 static void close_once(void)
@@ -102,7 +102,7 @@ static void close_once(void)
         return;
     snprintf(path, sizeof(path), "/proc/self/fd/%d", channel_dir);
     n = readlink(path, target, sizeof(target) - 1);
-    unlinkat(channel_dir, "agent", 0);
+    unlinkat(channel_dir, VF_LINK_SOCKET_NAME, 0);
     if (n > 0) {
         target[n] = '\0';
         rmdir(target);
@@ -190,8 +190,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&t, 0, sizeof(t));
     t.habits = fuzz_byte(&in);
     lossy = t.habits & 8;
-    FUZZ_CHECK(vf_agent_open(&t.agent, &loop, channel_dir, "agent", lossy, on_broken, NULL, NULL) ==
-               0);
+    FUZZ_CHECK(vf_agent_open(&t.agent, &loop, channel_dir, VF_LINK_SOCKET, lossy, on_broken, NULL,
+                             NULL) == 0);
     peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     FUZZ_CHECK(peer >= 0);
     t.agent.next_id = 0;
