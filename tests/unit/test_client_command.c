@@ -256,23 +256,28 @@ Test(client_command, what_doctor_reads)
 {
     static const char cpu[] = "processor\t: 0\nflags\t\t: fpu vme vmx64 svm\nbugs\t: vmx\n";
     char version[32];
-    bool enough;
+    int major, minor;
 
     cr_expect_not(vf_doctor_cpu_has(cpu, "vmx"));
     cr_expect(vf_doctor_cpu_has(cpu, "svm"));
     cr_expect(vf_doctor_cpu_has(cpu, "vme"));
     cr_expect_not(vf_doctor_cpu_has("", "svm"));
-    cr_assert(vf_doctor_qemu_version("QEMU emulator version 7.2.22 (Debian 1:7.2)", version,
-                                     sizeof(version), &enough));
+    cr_assert(vf_doctor_version("QEMU emulator version 7.2.22 (Debian 1:7.2)", version,
+                                sizeof(version), &major, &minor));
     cr_expect_str_eq(version, "7.2.22");
-    cr_expect(enough);
-    cr_assert(
-        vf_doctor_qemu_version("QEMU emulator version 7.1.0", version, sizeof(version), &enough));
-    cr_expect_not(enough);
-    cr_assert(
-        vf_doctor_qemu_version("QEMU emulator version 10.0", version, sizeof(version), &enough));
-    cr_expect(enough);
-    cr_expect_not(vf_doctor_qemu_version("sh: not found", version, sizeof(version), &enough));
+    cr_expect_eq(major, 7);
+    cr_expect_eq(minor, 2);
+    cr_assert(vf_doctor_version("Firecracker v1.16.1\n\n2026-01-01T00:00:00 exiting\n", version,
+                                sizeof(version), &major, &minor));
+    cr_expect_str_eq(version, "1.16.1");
+    cr_expect_eq(minor, 16);
+    cr_assert(vf_doctor_version("cloud-hypervisor v53.0-246-g0123abc-dirty", version,
+                                sizeof(version), &major, &minor));
+    cr_expect_str_eq(version, "53.0");
+    cr_expect_eq(major, 53);
+    cr_expect_not(vf_doctor_version("sh: not found", version, sizeof(version), &major, &minor));
+    cr_expect_not(vf_doctor_version("usage\n1.2", version, sizeof(version), &major, &minor));
+    cr_expect_not(vf_doctor_version("", version, sizeof(version), &major, &minor));
     cr_expect_float_eq(vf_doctor_psi_avg10("some avg10=1.50 avg60=0.00"), 1.5, 1e-9);
     cr_expect_lt(vf_doctor_psi_avg10(""), 0);
 }

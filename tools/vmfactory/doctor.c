@@ -46,7 +46,7 @@ static void print_finding(const struct vf_cli *cli, const char *name, const stru
 
 int vf_cmd_doctor(struct vf_cli *cli)
 {
-    const struct vf_check *tables[] = {vf_host_checks, vf_daemon_checks};
+    const struct vf_check *tables[] = {vf_host_checks, vf_vmm_checks, vf_daemon_checks};
     struct vf_json_writer w = {0};
     int counts[3] = {0};
     char *text;

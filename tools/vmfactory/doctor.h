@@ -18,16 +18,18 @@ struct vf_check {
     const char *name;
     void (*look)(struct vf_cli *cli, struct vf_finding *ret);
 };
-/* doctor_host.c, doctor_daemon.c; both end with name == NULL. */
+/* doctor_host.c, doctor_vmm.c, doctor_daemon.c; each ends with name == NULL. */
 extern const struct vf_check vf_host_checks[];
+extern const struct vf_check vf_vmm_checks[];
 extern const struct vf_check vf_daemon_checks[];
 
 /* *ret = this; the fix may be NULL, detail is a format. */
 void vf_find(struct vf_finding *ret, enum vf_verdict verdict, const char *fix, const char *detail,
              ...) __attribute__((format(printf, 4, 5)));
 
-/* Is the text of --version that of a QEMU of at least 7.2? *ret: its version. */
-bool vf_doctor_qemu_version(const char *text, char *ret, size_t size, bool *ret_enough);
+/* The version in what a VMM's --version prints first, "QEMU emulator version 7.2.22 (…)", "Firecracker v1.16.1";
+ * false: there is none. */
+bool vf_doctor_version(const char *text, char *ret, size_t size, int *ret_major, int *ret_minor);
 /* "some avg10=1.50 …" -> 1.5; negative: not found. */
 double vf_doctor_psi_avg10(const char *text);
 /* Does a flags line of /proc/cpuinfo list this? */

@@ -141,45 +141,6 @@ static void look_pressure(struct vf_cli *cli, struct vf_finding *ret)
         vf_find(ret, VF_FINDING_OK, NULL, "measured (PSI), %.1f%% in the last 10 s", avg10);
 }
 
-bool vf_doctor_qemu_version(const char *text, char *ret, size_t size, bool *ret_enough)
-{
-    const char *at = strstr(text, "version ");
-    int major, minor, n = 0;
-
-    if (strncmp(text, "QEMU", 4) != 0 || at == NULL)
-        return false;
-    at += strlen("version ");
-    if (sscanf(at, "%d.%d%n", &major, &minor, &n) != 2)
-        return false;
-    n = (int)strspn(at, "0123456789.");
-    snprintf(ret, size, "%.*s", n < 30 ? n : 30, at);
-    *ret_enough = major > 7 || (major == 7 && minor >= 2);
-    return true;
-}
-
-static void look_qemu(struct vf_cli *cli, struct vf_finding *ret)
-{
-    static const char install[] = "apt-get install qemu-system-x86";
-    char text[512], version[32];
-    bool enough = false;
-    size_t n;
-    FILE *f;
-
-    (void)cli;
-    f = popen("exec qemu-system-x86_64 --version 2>/dev/null", "re");
-    n = f != NULL ? fread(text, 1, sizeof(text) - 1, f) : 0;
-    text[n] = '\0';
-    if (f != NULL)
-        pclose(f);
-    if (!vf_doctor_qemu_version(text, version, sizeof(version), &enough))
-        vf_find(ret, VF_FINDING_BAD, install,
-                "no qemu-system-x86_64 on PATH that says its version");
-    else if (!enough)
-        vf_find(ret, VF_FINDING_BAD, install, "QEMU %s is too old: 7.2 is needed", version);
-    else
-        vf_find(ret, VF_FINDING_OK, NULL, "QEMU %s", version);
-}
-
 static void look_kernel(struct vf_cli *cli, struct vf_finding *ret)
 {
     struct utsname u;
@@ -250,7 +211,6 @@ const struct vf_check vf_host_checks[] = {
     {"cpu", look_cpu},
     {"memory", look_memory},
     {"pressure", look_pressure},
-    {"qemu", look_qemu},
     {"kernel", look_kernel},
     {"memfd", look_memfd},
     {"open files", look_files},
