@@ -349,6 +349,10 @@ Test(client_command, bash_completes)
                  {"vmfactory warm --co", "--count="},
                  {"vmfactory warm --timeout 5 --co", "--count="},
                  {"vmfactory --socket /x po", "pool"},
+                 {"vmfactory as", "asset"},
+                 {"vmfactory asset f", "fetch"},
+                 {"vmfactory asset gc --dr", "--dry-run"},
+                 {"vmfactory class se", "set"},
                  {"vmfactory acquire a --require co", "cold"}};
     char path[300], command[900];
     struct scratch s;

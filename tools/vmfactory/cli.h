@@ -43,7 +43,7 @@ struct vf_args {
     const char *name, *cwd;
     struct vf_words env, require;
     int64_t count, timeout_ms, ttl_ms, since, concurrency; /* 0: not given; since: -1 */
-    bool verbose, follow, parked, kept, interactive;
+    bool verbose, follow, parked, kept, interactive, all, dry_run;
 };
 
 struct vf_option {
@@ -59,6 +59,8 @@ struct vf_option {
 /* What words on the command line are, for completion. */
 #define VF_COMPLETE_TEMPLATES "templates"
 #define VF_COMPLETE_VMS "vms"
+#define VF_COMPLETE_CLASSES "classes"
+#define VF_COMPLETE_ASSETS "assets"
 #define VF_COMPLETE_FILES "files"
 #define VF_COMPLETE_DIRS "dirs"
 
@@ -126,6 +128,16 @@ int vf_cmd_template_ls(struct vf_cli *cli);
 int vf_cmd_template_show(struct vf_cli *cli);
 int vf_cmd_template_build(struct vf_cli *cli);
 int vf_cmd_template_rm(struct vf_cli *cli);
+int vf_cmd_class_ls(struct vf_cli *cli);
+int vf_cmd_class_show(struct vf_cli *cli);
+int vf_cmd_class_set(struct vf_cli *cli);
+int vf_cmd_class_rm(struct vf_cli *cli);
+int vf_cmd_asset_ls(struct vf_cli *cli);
+int vf_cmd_asset_add(struct vf_cli *cli);
+int vf_cmd_asset_rm(struct vf_cli *cli);
+int vf_cmd_asset_fetch(struct vf_cli *cli);
+int vf_cmd_asset_verify(struct vf_cli *cli);
+int vf_cmd_asset_gc(struct vf_cli *cli);
 int vf_cmd_warm(struct vf_cli *cli);
 int vf_cmd_status(struct vf_cli *cli);
 int vf_cmd_pool_show(struct vf_cli *cli);

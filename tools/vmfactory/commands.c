@@ -52,6 +52,18 @@ static const struct vf_option add_options[] = {{"name", "NAME", VF_OPTION_STRING
                                                 NULL,
                                                 "Name the template so, whatever the file says."},
                                                END};
+static const struct vf_option define_options[] = {
+    {"name", "NAME", VF_OPTION_STRING, AT(name), 0, 0, NULL,
+     "Its name, whatever the file says. Default: the name in the file, else the file's own."},
+    END};
+static const struct vf_option fetch_options[] = {
+    {"all", NULL, VF_OPTION_FLAG, AT(all), 0, 0, NULL,
+     "Fetch every asset that has a file for the daemon's host and is not there yet."},
+    OPTION_TIMEOUT("How long to wait for it (default: as long as it takes)."),
+    END};
+static const struct vf_option gc_options[] = {
+    {"dry-run", NULL, VF_OPTION_FLAG, AT(dry_run), 0, 0, NULL, "Only say what would be removed."},
+    END};
 static const struct vf_option warm_options[] = {
     {"count", "N", VF_OPTION_INT, AT(count), 1, 1000000, NULL,
      "How many VMs to keep parked (default: the pool's target, at least 1)."},
@@ -125,6 +137,49 @@ const struct vf_command vf_commands[] = {
      "Destroys what is parked and removes the templates. Refused while VMs of one are leased. For "
      "admins.",
      NULL, vf_cmd_template_rm},
+    {"class ls", "", 0, 0, false, false, NULL, "list the runtime classes",
+     "A class says which VMM runs a template, with which pinned assets. Each VMM has a built-in "
+     "one: the host's own "
+     "binary.",
+     NULL, vf_cmd_class_ls},
+    {"class show", "NAME", 1, 1, false, false, VF_COMPLETE_CLASSES,
+     "show a class and its definition", NULL, NULL, vf_cmd_class_show},
+    {"class set", "FILE", 1, 1, false, false, VF_COMPLETE_FILES, "add or replace a class",
+     "Sends the definition in FILE to the daemon. It comes into force with all other classes, or, "
+     "if something is "
+     "wrong with it, nothing changes. Generations that were built keep what they were built with. "
+     "For admins.",
+     define_options, vf_cmd_class_set},
+    {"class rm", "NAME...", 1, VF_WORDS_MAX, false, false, VF_COMPLETE_CLASSES, "remove classes",
+     "Refused while a template names the class. For admins.", NULL, vf_cmd_class_rm},
+    {"asset ls", "", 0, 0, false, false, NULL, "list the assets, and which are fetched", NULL, NULL,
+     vf_cmd_asset_ls},
+    {"asset add", "FILE", 1, 1, false, false, VF_COMPLETE_FILES, "add or replace an asset",
+     "Sends the definition in FILE, URLs and SHA-256 digests, to the daemon. Nothing is fetched "
+     "yet: asset fetch does "
+     "that. For admins.",
+     define_options, vf_cmd_asset_add},
+    {"asset rm", "NAME...", 1, VF_WORDS_MAX, false, false, VF_COMPLETE_ASSETS, "remove assets",
+     "Removes the definitions; asset gc removes the files. Refused while a class names the asset. "
+     "For admins.",
+     NULL, vf_cmd_asset_rm},
+    {"asset fetch", "NAME...|--all", 0, VF_WORDS_MAX, false, false, VF_COMPLETE_ASSETS,
+     "fetch assets into the daemon's store and wait for them",
+     "The daemon fetches them, resumes what was fetched in part, and keeps nothing whose digest is "
+     "not the one that is "
+     "pinned. Shows progress on a terminal, else a line for each. For admins.",
+     fetch_options, vf_cmd_asset_fetch},
+    {"asset verify", "[NAME...]", 0, VF_WORDS_MAX, false, false, VF_COMPLETE_ASSETS,
+     "hash what was fetched again",
+     "Without a name, all that are fetched. What is not what its digest says is moved aside, so "
+     "that asset fetch gets it "
+     "anew, and the exit status is 1. For admins.",
+     NULL, vf_cmd_asset_verify},
+    {"asset gc", "", 0, 0, false, false, NULL, "remove files that nothing uses",
+     "Removes from the store what no class, no template's generation and no running VM uses, and "
+     "parts of fetches that "
+     "are not under way. For admins.",
+     gc_options, vf_cmd_asset_gc},
     {"warm", "NAME", 1, 1, false, false, VF_COMPLETE_TEMPLATES,
      "fill a template's pool and wait until it is full",
      "Builds the template if need be, has VMs parked, and waits for them. Shows progress on a "
@@ -180,7 +235,7 @@ const struct vf_command vf_commands[] = {
      vf_cmd_config},
     {"version", "", 0, 0, false, false, NULL, "print the versions of this command and the daemon",
      NULL, NULL, vf_cmd_version},
-    {"generate", "man|bash|zsh|templates|vms", 1, 1, false, true, NULL,
+    {"generate", "man|bash|zsh|templates|vms|classes|assets", 1, 1, false, true, NULL,
      "print the man page, completions, or names for these", NULL, NULL, vf_cmd_generate},
     END,
 };

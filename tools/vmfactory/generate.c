@@ -88,6 +88,44 @@ static void man(void)
 
 /* ---- completions: what they need to know is told in shell variables, the rest is the same for every command */
 
+static int group_len(const char *name)
+{
+    return (int)strcspn(name, " ");
+}
+
+/* Groups are the first words of commands of two words, in the table's order. The one after g (NULL: the first), as the
+ * name of its first command; NULL: g was the last. */
+static const char *next_group(const char *g)
+{
+    bool behind = g == NULL;
+
+    for (const struct vf_command *c = vf_commands; c->name != NULL; c++) {
+        bool same = g != NULL && group_len(c->name) == group_len(g) &&
+                    strncmp(c->name, g, (size_t)group_len(g) + 1) == 0;
+
+        if (behind && !same && !c->hidden && strchr(c->name, ' ') != NULL)
+            return c->name;
+        behind = behind || same;
+    }
+    return NULL;
+}
+
+static void groups(const char *separator)
+{
+    for (const char *g = NULL, *next = next_group(NULL); (g = next) != NULL;) {
+        next = next_group(g);
+        printf("%.*s%s", group_len(g), g, next != NULL ? separator : "");
+    }
+}
+
+/* The second words of g's commands, with before and after around each. */
+static void members(const char *g, const char *before, const char *after)
+{
+    for (const struct vf_command *c = vf_commands; c->name != NULL; c++)
+        if (strncmp(c->name, g, (size_t)group_len(g) + 1) == 0 && !c->hidden)
+            printf("%s%s%s", before, c->name + group_len(g) + 1, after);
+}
+
 static void words_of_options(const struct vf_option *o, const char *separator)
 {
     for (; o != NULL && o->name != NULL; o++)
@@ -145,7 +183,10 @@ static void bash(void)
           "            *)\n                if [[ -n $name ]]; then n=$((n + 1))\n"
           "                elif [[ -n $group ]]; then name=\"$group $word\"\n"
           "                else\n                    case $word in\n"
-          "                        template|pool) group=$word ;;\n"
+          "                        ",
+          stdout);
+    groups("|");
+    fputs(") group=$word ;;\n"
           "                        *) name=$word ;;\n"
           "                    esac\n                fi ;;\n"
           "        esac\n    done\n"
@@ -168,22 +209,22 @@ static void bash(void)
           "        [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n        return\n    fi\n"
           "    if [[ -z $name ]]; then\n        case $group in\n",
           stdout);
-    fputs("            template) COMPREPLY=($(compgen -W \"", stdout);
-    for (const struct vf_command *c = vf_commands; c->name != NULL; c++)
-        if (strncmp(c->name, "template ", 9) == 0)
-            printf("%s ", c->name + 9);
-    fputs("\" -- \"$cur\")) ;;\n            pool) COMPREPLY=($(compgen -W \"", stdout);
-    for (const struct vf_command *c = vf_commands; c->name != NULL; c++)
-        if (strncmp(c->name, "pool ", 5) == 0)
-            printf("%s ", c->name + 5);
-    fputs("\" -- \"$cur\")) ;;\n            *) COMPREPLY=($(compgen -W \"template pool ", stdout);
+    for (const char *g = NULL; (g = next_group(g)) != NULL;) {
+        printf("            %.*s) COMPREPLY=($(compgen -W \"", group_len(g), g);
+        members(g, "", " ");
+        fputs("\" -- \"$cur\")) ;;\n", stdout);
+    }
+    fputs("            *) COMPREPLY=($(compgen -W \"", stdout);
+    groups(" ");
+    putchar(' ');
     for (const struct vf_command *c = vf_commands; c->name != NULL; c++)
         if (!c->hidden && strchr(c->name, ' ') == NULL)
             printf("%s ", c->name);
     fputs("\" -- \"$cur\")) ;;\n        esac\n        return\n    fi\n"
           "    case $operands in\n"
           "        files) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
-          "        templates|vms) COMPREPLY=($(compgen -W \"$(vmfactory generate \"$operands\" "
+          "        templates|vms|classes|assets) COMPREPLY=($(compgen -W \"$(vmfactory generate "
+          "\"$operands\" "
           "2>/dev/null)\" "
           "-- \"$cur\")) ;;\n"
           "    esac\n}\ncomplete -F _vmfactory vmfactory\n",
@@ -234,7 +275,10 @@ static void zsh(void)
         zsh_text(o->help);
         printf("]%s'\n", o->metavar != NULL ? ":PATH:_files" : "");
     }
-    fputs("    )\n    commands=(\n        'template:templates' 'pool:pools'\n", stdout);
+    fputs("    )\n    commands=(\n       ", stdout);
+    for (const char *g = NULL; (g = next_group(g)) != NULL;)
+        printf(" '%.*s:%.*s commands'", group_len(g), g, group_len(g), g);
+    putchar('\n');
     for (const struct vf_command *c = vf_commands; c->name != NULL; c++) {
         if (c->hidden || strchr(c->name, ' ') != NULL)
             continue;
@@ -244,16 +288,15 @@ static void zsh(void)
     }
     fputs("    )\n    if (( CURRENT == 2 )); then\n"
           "        _describe command commands\n        _arguments $global\n        return\n    fi\n"
-          "    if [[ $name == (template|pool) ]]; then\n"
+          "    if [[ $name == (",
+          stdout);
+    groups("|");
+    fputs(") ]]; then\n"
           "        if (( CURRENT == 3 )); then\n            case $name in\n",
           stdout);
-    for (int g = 0; g < 2; g++) {
-        const char *group = g == 0 ? "template" : "pool";
-
-        printf("            %s) compadd", group);
-        for (const struct vf_command *c = vf_commands; c->name != NULL; c++)
-            if (strncmp(c->name, group, strlen(group)) == 0 && c->name[strlen(group)] == ' ')
-                printf(" %s", c->name + strlen(group) + 1);
+    for (const char *g = NULL; (g = next_group(g)) != NULL;) {
+        printf("            %.*s) compadd", group_len(g), g);
+        members(g, " ", "");
         fputs(" ;;\n", stdout);
     }
     fputs("            esac\n            return\n        fi\n        name=\"$name $words[3]\"\n"
@@ -299,7 +342,8 @@ int vf_cmd_generate(struct vf_cli *cli)
         const char *what;
         void (*print)(void);
     } texts[] = {{"man", man}, {"bash", bash}, {"zsh", zsh}};
-    static const char *const known[] = {"man", "bash", "zsh", "templates", "vms", NULL};
+    static const char *const known[] = {"man", "bash",    "zsh",    "templates",
+                                        "vms", "classes", "assets", NULL};
     const char *what = cli->operands[0], *near;
     struct vf_error err;
 
@@ -313,6 +357,10 @@ int vf_cmd_generate(struct vf_cli *cli)
         return names(cli, "/v1/templates", "templates", "name");
     if (strcmp(what, "vms") == 0)
         return names(cli, "/v1/vms", "vms", "id");
+    if (strcmp(what, "classes") == 0)
+        return names(cli, "/v1/classes", "classes", "name");
+    if (strcmp(what, "assets") == 0)
+        return names(cli, "/v1/assets", "assets", "name");
     near = vf_nearest(what, known);
     vf_fail(&err, VF_INVALID_ARGUMENT, "generate \"%.60s\"?%s%s%s", what,
             near != NULL ? " did you mean \"" : "", near != NULL ? near : "",
