@@ -75,9 +75,9 @@ void vf_step_connect_agent(void *arg, const struct vf_error *err)
     if (vm->state != VF_INSTANCE_MAKING)
         return;
     if (!err) {
-        const struct vf_vmm_ops *ops = vf_vmm_find(vf_spec_vmm_names[vm->spec.vmm]);
         enum vf_channel channel = (enum vf_channel)vm->spec.agent.channel;
-        int r = vf_agent_open(&vm->agent, vm->factory->loop, vm->dirfd, vf_vm_link_of(ops, channel),
+        enum vf_link link = vf_vm_link_of(vf_instance_ops(vm), channel);
+        int r = vf_agent_open(&vm->agent, vm->factory->loop, vm->dirfd, link,
                               channel == VF_CHANNEL_SERIAL, vf_instance_died, vm, &e);
         vm->agent_open = vm->agent.open_handles > 0;
         if (r == -ECONNREFUSED) /* nobody has the socket any more that it was born with */
@@ -125,7 +125,7 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
         c.n_nics = 1;
     }
     struct vf_vmm_caps caps;
-    ops->capabilities(NULL, &caps);
+    vf_instance_ops(vm)->capabilities(NULL, &caps);
     return vf_vm_create(
         vm->vm, &c, caps.early_channel ? vf_step_connect_agent : vf_instance_step_done, vm, err);
 }
