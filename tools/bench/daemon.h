@@ -4,7 +4,8 @@
  *     daemon_run.c     starts and stops it; what it has: memory, descriptors, threads, files
  *     daemon_client.c  one connection: a request is sent, its answer read
  *     daemon_pool.c    templates, pools, acquire and release
- *     daemon_vms.c     figures of VMs handed out one at a time
+ *     daemon_vms.c     figures of VMs handed out one at a time: which daemon, which pool
+ *     daemon_hits.c    and how they are taken
  *     daemon_load.c    many connections in one thread
  *     daemon_cycles.c  clients that acquire, hold, release
  *     daemon_many.c    figures of 1,000 VMs, and of 64 clients
@@ -67,9 +68,8 @@ struct got { /* an acquired VM */
 /* A spec's text with these values. */
 #define NULL_SPEC "{\"name\":\"null\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16}}"
 int pool_add(struct bench_daemon *d, const char *spec, const char *base_dir, struct vf_error *err);
-/* A spec file, under accel. */
-int pool_add_file(struct bench_daemon *d, const char *file, enum vf_accel accel,
-                  struct vf_error *err);
+int pool_add_subject(struct bench_daemon *d, const char *specs, const struct subject *of,
+                     struct vf_error *err);
 /* Sets, warms, and waits until it is as set. config: JSON. */
 int pool_fill(struct bench_daemon *d, const char *name, const char *config, struct vf_error *err);
 /* Waits until so many are parked and on standby, and nothing is leased or in the making. */
@@ -120,9 +120,22 @@ struct cycles {
 };
 int cycles_run(struct cycles *c, struct bench_daemon *d, struct vf_error *err);
 
+/* --- daemon_hits.c: template name; guest: for the figures' names */
+/* On VMs parked running, n a round, one after the other and each after a pause. also: takes the times of the former,
+ * a new connection each; may be NULL. */
+int hits(struct bench_daemon *d, const char *name, const char *guest, int rounds, int n,
+         struct series *also, struct vf_error *err);
+/* In turn with clones of gen woken by hand. */
+int paused_hits(struct bench_daemon *d, const char *name, const char *guest,
+                struct vf_generation *gen, struct vf_error *err);
+int standby_and_clone(struct bench_daemon *d, const char *name, const char *guest,
+                      struct vf_error *err);
+
 /* --- the figures */
 int daemon_vms(struct bench *b, const char *specs, struct vf_error *err);
-int daemon_linux(struct bench *b, const char *specs, struct vf_error *err);
+/* running: hits on VMs parked running too. */
+int daemon_guest(struct bench *b, const char *specs, const struct subject *of, bool running,
+                 struct vf_error *err);
 int daemon_many(struct bench *b, struct vf_error *err);
 
 /* --- daemon_report.c. A figure to be filled; its name is copied, against is not. */

@@ -27,14 +27,13 @@ int pool_add(struct bench_daemon *d, const char *spec, const char *base_dir, str
     return r < 0 ? r : expect(&d->control, 201, target, err);
 }
 
-int pool_add_file(struct bench_daemon *d, const char *file, enum vf_accel accel,
-                  struct vf_error *err)
+int pool_add_subject(struct bench_daemon *d, const char *specs, const struct subject *of,
+                     struct vf_error *err)
 {
     struct vf_spec spec;
-    int r = vf_spec_load(file, &spec, err); /* with absolute paths */
+    int r = bench_spec(specs, of, &spec, err); /* with absolute paths */
     if (r < 0)
         return r;
-    spec.accel = accel;
     char *text = vf_spec_encode(&spec);
     r = text ? pool_add(d, text, "/", err) : vf_fail(err, VF_NO_MEMORY, "spec");
     free(text);

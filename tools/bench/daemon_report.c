@@ -3,15 +3,37 @@
 #include <stdio.h>
 #include "tools/bench/daemon.h"
 
+static int guests(struct bench *b, const char *specs, struct vf_error *err)
+{
+    static const struct subject linux_tcg = {VF_SPEC_VMM_QEMU, "linux", VF_ACCEL_TCG};
+    int r = 0;
+    fprintf(stderr, "measuring: a daemon with Linux guests on tcg\n");
+    if (bench_can(b, &linux_tcg))
+        r = daemon_guest(b, specs, &linux_tcg, false, err);
+    for (int i = 0; r == 0 && bench_vmms[i] != VF_SPEC_VMM_COUNT; i++) {
+        struct subject of = {bench_vmms[i], "tiny", VF_ACCEL_KVM};
+        if (!bench_can(b, &of))
+            continue;
+        fprintf(stderr, "measuring: a daemon with tiny guests on kvm in %s\n",
+                vf_spec_vmm_names[of.vmm]);
+        r = daemon_guest(b, specs, &of, true, err);
+    }
+    return r;
+}
+
 int bench_daemon(struct bench *b, const char *specs, struct vf_error *err)
 {
-    fprintf(stderr, "measuring: a daemon that hands out one VM at a time\n");
-    int r = daemon_vms(b, specs, err);
-    fprintf(stderr, "measuring: a daemon with Linux guests on tcg\n");
+    int r = 0;
+    if (b->wanted[VF_SPEC_VMM_QEMU]) {
+        fprintf(stderr, "measuring: a daemon that hands out one VM at a time\n");
+        r = daemon_vms(b, specs, err);
+    }
     if (r == 0)
-        r = daemon_linux(b, specs, err);
+        r = guests(b, specs, err);
+    if (r < 0 || !b->wanted[VF_SPEC_VMM_QEMU])
+        return r;
     fprintf(stderr, "measuring: a daemon with 1,000 VMs\n");
-    return r < 0 ? r : daemon_many(b, err);
+    return daemon_many(b, err);
 }
 
 /* ---- figures */

@@ -53,10 +53,23 @@ static int make_dirs(struct bench_daemon *d, struct vf_error *err)
 /* In the child. */
 static void become_daemon(const struct bench_daemon *d, const char *const *settings)
 {
+    static const char *const names[VF_SPEC_VMM_COUNT] = {[VF_SPEC_VMM_QEMU] = "qemu",
+                                                         [VF_SPEC_VMM_CLOUD_HYPERVISOR] =
+                                                             "cloud_hypervisor",
+                                                         [VF_SPEC_VMM_FIRECRACKER] = "firecracker"};
     char self[PATH_MAX - 16] = "", program[PATH_MAX], log[96];
-    const char *argv[9 + MAX_SETTINGS * 2] = {
+    char binaries[VF_SPEC_VMM_COUNT][PATH_MAX + 32];
+    const char *argv[9 + (VF_SPEC_VMM_COUNT + MAX_SETTINGS) * 2] = {
         program, "--state", d->state, "--run", d->run, "--set", "on_stop=destroy-all"};
     size_t n = 7;
+    for (int i = 0; i < VF_SPEC_VMM_COUNT; i++) {
+        const char *path = d->bench->floor.binaries[i];
+        if (!path || !names[i])
+            continue;
+        snprintf(binaries[i], sizeof(binaries[i]), "%s=%s", names[i], path);
+        argv[n++] = "--set";
+        argv[n++] = binaries[i];
+    }
     ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
     for (size_t i = 0; i < MAX_SETTINGS && settings[i]; i++) {
         argv[n++] = "--set";

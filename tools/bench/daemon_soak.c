@@ -53,16 +53,15 @@ static int soak(struct bench_daemon *d, const char *name, const char *guest, con
 int bench_soak(struct bench *b, const char *specs, struct vf_error *err)
 {
     static const char *const settings[] = {NULL};
+    static const struct subject of = {VF_SPEC_VMM_QEMU, "tiny", VF_ACCEL_TCG};
     struct bench_daemon d;
     struct vf_error e;
-    char file[4096];
-    snprintf(file, sizeof(file), "%s/tiny.json", specs);
     fprintf(stderr, "measuring: whether a daemon grows\n");
     int r = daemon_open(&d, b, settings, err);
     if (r == 0)
         r = pool_add(&d, NULL_SPEC, "/", err);
     if (r == 0)
-        r = pool_add_file(&d, file, VF_ACCEL_TCG, err);
+        r = pool_add_subject(&d, specs, &of, err);
     if (r == 0)
         r = soak(&d, "null", "null",
                  "{\"max\":64,\"target\":64,\"park\":\"running\",\"refill_concurrency\":16}",
