@@ -54,7 +54,7 @@ ALONE := agent floor
 bin = $(if $(filter vmfactory%,$(1)),$(1),vmfactory-$(1))
 PROG_BINS := $(foreach p,$(PROGRAMS),$(B)/$(call bin,$(p)))
 UNIT_SRC := $(wildcard tests/unit/*.c)
-E2E_SRC := $(wildcard tests/e2e/*.c) tests/unit/leak_check.c
+E2E_SRC := $(wildcard tests/e2e/*.c) $(addprefix tests/unit/,leak_check.c asset_server.c asset_support.c)
 # Helper programs of the tests, one a file (stand-ins for a VMM that misbehaves).
 FAKE_SRC := $(wildcard tests/fakes/*.c)
 # Fuzz targets, one a file.
@@ -154,10 +154,10 @@ build/completion.%: build/vmfactory
 UNIT_MORE := $(CLIENT_SRC) $(filter-out %/main.c,$(COMMAND_SRC))
 $(B)/tests/unit: $(call obj,$(UNIT_SRC) $(UNIT_MORE)) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
+	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lssl -lcriterion
 $(B)/tests/e2e: $(call obj,$(E2E_SRC) $(COMMON_SRC)) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
+	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lssl -lcriterion
 $(B)/tests/%.so: tests/preload/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(filter-out $(SANFLAGS),$(ALL_CFLAGS)) -shared -fPIC -o $@ $<

@@ -56,6 +56,16 @@ void vf_digest_zeros(struct vf_digest *d, uint64_t len)
     }
 }
 
+int vf_digest_peek(const struct vf_digest *d, char ret_hex[VF_SHA256_HEX], struct vf_error *err)
+{
+    struct vf_digest copy = {.ctx = EVP_MD_CTX_new(), .failed = d->failed};
+
+    if (!copy.failed && (copy.ctx == NULL || EVP_MD_CTX_copy_ex((EVP_MD_CTX *)copy.ctx,
+                                                                (EVP_MD_CTX *)d->ctx) != 1))
+        copy.failed = true;
+    return vf_digest_finish(&copy, ret_hex, err);
+}
+
 int vf_digest_finish(struct vf_digest *d, char ret_hex[VF_SHA256_HEX], struct vf_error *err)
 {
     uint8_t digest[VF_SHA256_LEN];

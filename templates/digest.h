@@ -17,6 +17,8 @@ struct vf_digest {
 void vf_digest_start(struct vf_digest *d);
 void vf_digest_data(struct vf_digest *d, const void *data, size_t len);
 void vf_digest_zeros(struct vf_digest *d, uint64_t len);
+/* What it would end with now; it goes on. */
+int vf_digest_peek(const struct vf_digest *d, char ret_hex[VF_SHA256_HEX], struct vf_error *err);
 /* Ends and frees it. ret_hex NULL: only that. */
 int vf_digest_finish(struct vf_digest *d, char ret_hex[VF_SHA256_HEX], struct vf_error *err);
 
