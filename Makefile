@@ -76,7 +76,7 @@ help:
 	@echo '  check       install what is missing, build, run all tests, also under ASan+UBSan and TSan'
 	@echo '  all         build the programs and the guest agent'
 	@echo '  guest       build the guest images (needs the network for the kernel package, once)'
-	@echo '  bench       time the clone chain against a hand-written floor and cold boots'
+	@echo '  bench       time the clone chain against a hand-written floor and cold boots, on each VMM there is'
 	@echo '  check-unit, check-e2e, check-asan, check-tsan, check-fuzz: parts of check; T=PATTERN picks tests'
 	@echo '  fuzz        fuzz each parser of what others send, FUZZ_SECONDS (600) each; 10 in check-fuzz'
 	@echo '  lint        clang-format, clang-tidy, cppcheck, gcc -fanalyzer'
@@ -235,12 +235,18 @@ check-fuzz:
 
 # ---- running
 .PHONY: demo bench
+# Both also run Cloud Hypervisor and Firecracker where VF_CLOUD_HYPERVISOR, VF_FIRECRACKER or PATH names them, with the
+# tiny guest; tools/common/find-vmm puts the tests' shim before one where this host needs it.
+SHIM := build/tests/kvm-shim build/tests/kvm_nested.so
+bench_vmm = if f=$$(tools/common/find-vmm build $(1)); then set -- "$$@" --$(1) "$$f"; \
+    else echo "$(1) will be skipped: $$f" >&2; fi
 demo: deps
-	$(MAKE) $(JOBS) all guest
+	$(MAKE) $(JOBS) all guest $(SHIM)
 	tools/demo/demo build templates/specs/linux.json
 bench: deps
-	$(MAKE) $(JOBS) all guest
-	build/vmfactory-bench --specs templates/specs $(BENCH_ARGS)
+	$(MAKE) $(JOBS) all guest $(SHIM)
+	@set --; $(call bench_vmm,cloud-hypervisor); $(call bench_vmm,firecracker); \
+	    set -x; build/vmfactory-bench --specs templates/specs "$$@" $(BENCH_ARGS)
 
 # ---- lint
 C_FILES := $(wildcard */*.[ch] tools/*/*.[ch] tests/*/*.[ch] tests/guests/*/*.[ch])
