@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 #include "base/hash.h"
 
@@ -51,12 +50,12 @@ static void talks(struct fixture *f)
     cr_assert_eq(a->frame.type, VF_MSG_ERROR);
 
     /* Noise is dropped up to its end, the next frame is whole. */
-    cr_assert_eq(send(a->fd, "noise\0more", 10, MSG_NOSIGNAL), 10);
-    cr_assert_eq(send(a->fd, "", 1, MSG_NOSIGNAL), 1);
+    sup_agent_send_raw(a, "noise\0more", 10);
+    sup_agent_send_raw(a, "", 1);
     must_ping(a, 10);
 
     /* A host that goes away in the middle of a frame, and another that comes. */
-    cr_assert_eq(send(a->fd, "half a fra", 10, MSG_NOSIGNAL), 10);
+    sup_agent_send_raw(a, "half a fra", 10);
     sup_agent_close(a);
     a = sup_agent_open(v);
     cr_assert_eq(sup_agent_hello(a, SUP_LONG_MS, &hello), 0);
@@ -100,7 +99,7 @@ static void frozen_within_a_message(struct fixture *f)
     vf_random(nonce, sizeof(nonce));
     sup_agent_plant(a, nonce);
     sup_agent_start(a, VF_MSG_PING);
-    cr_assert_eq(send(a->fd, "\x05half", 5, MSG_NOSIGNAL), 5);
+    sup_agent_send_raw(a, "\x05half", 5);
     sup_turns(&f->s, 5);
     sup_must(tpl, VF_VM_OP_PAUSE, -1);
     sup_must(tpl, VF_VM_OP_SAVE, dirfd);

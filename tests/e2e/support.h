@@ -148,7 +148,7 @@ const char *sup_events(const struct sup_vm *v);
 
 struct sup_agent {
     struct sup *s;
-    int fd;
+    int fd, out_fd; /* read from and written to: one and the same but for FIFOs */
     uint32_t id;
     struct vf_wire_writer w; /* of the message under construction */
     struct vf_wire_reader reader;
@@ -163,12 +163,14 @@ struct sup_hello {
     uint32_t features;
 };
 
-/* Connects to agent.sock of v. */
+/* Connects to the agent's channel of v, a socket or FIFOs. */
 struct sup_agent *sup_agent_open(struct sup_vm *v);
 void sup_agent_close(struct sup_agent *a);
 /* Starts a message of type under a new id: put records into a->w, then ask or send. */
 void sup_agent_start(struct sup_agent *a, uint8_t type);
 int sup_agent_send(struct sup_agent *a, int64_t timeout_ms);
+/* Bytes as they are, which must find room. */
+void sup_agent_send_raw(struct sup_agent *a, const char *bytes, size_t len);
 /* The next whole frame; 0, -ETIMEDOUT, -EPIPE. */
 int sup_agent_receive(struct sup_agent *a, int64_t timeout_ms);
 /* Sends and waits for a frame with the same id, which is in a->frame. */

@@ -6,12 +6,23 @@
 #include "tests/e2e/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/hash.h"
+
+static void open_fifos(struct sup_agent *a, const struct sup_vm *v)
+{
+    signal(SIGPIPE, SIG_IGN); /* there is no MSG_NOSIGNAL for them */
+    a->fd = openat(v->dirfd, VF_LINK_FIFO_OUT_NAME, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    a->out_fd = openat(v->dirfd, VF_LINK_FIFO_IN_NAME, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    cr_assert(a->fd >= 0 && a->out_fd >= 0, "agent FIFOs: %s", strerror(errno));
+}
 
 struct sup_agent *sup_agent_open(struct sup_vm *v)
 {
@@ -19,25 +30,32 @@ struct sup_agent *sup_agent_open(struct sup_vm *v)
     struct sup_agent *a = calloc(1, sizeof(*a));
     cr_assert(a);
     a->s = v->s;
-    cr_assert_eq(vf_unix_connect(v->dirfd, "agent.sock", &a->fd, &e), 0, "%s", e.msg);
+    if (vf_vm_link_of(vf_vmm_find(v->target->driver), v->cfg.channel) == VF_LINK_FIFOS)
+        open_fifos(a, v);
+    else {
+        cr_assert_eq(vf_unix_connect(v->dirfd, VF_LINK_SOCKET_NAME, &a->fd, &e), 0, "%s", e.msg);
+        a->out_fd = a->fd;
+    }
     vf_wire_reset(&a->reader);
     return a;
 }
 
 void sup_agent_close(struct sup_agent *a)
 {
+    if (a->out_fd != a->fd)
+        vf_close_fd(&a->out_fd);
     vf_close_fd(&a->fd);
     sup_turns(a->s, 2); /* the other end may live on this loop */
     free(a);
 }
 
 /* Turns the loop, then waits for it or for fd. */
-static int wait_fd(struct sup_agent *a, short events, int64_t deadline_us)
+static int wait_fd(struct sup_agent *a, int fd, short events, int64_t deadline_us)
 {
     uv_run(&a->s->loop, UV_RUN_NOWAIT);
     if (vf_deadline_left_ms(deadline_us) == 0)
         return -ETIMEDOUT;
-    struct pollfd own = {.fd = a->fd, .events = events};
+    struct pollfd own = {.fd = fd, .events = events};
     sup_wait_loop(a->s, deadline_us, &own);
     return 0;
 }
@@ -50,7 +68,8 @@ void sup_agent_start(struct sup_agent *a, uint8_t type)
 static int send_bytes(struct sup_agent *a, const uint8_t *p, size_t len, int64_t deadline_us)
 {
     while (len > 0) {
-        ssize_t n = send(a->fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = a->out_fd != a->fd ? write(a->out_fd, p, len)
+                                       : send(a->fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n > 0) {
             p += n;
             len -= (size_t)n;
@@ -58,7 +77,7 @@ static int send_bytes(struct sup_agent *a, const uint8_t *p, size_t len, int64_t
         }
         if (errno != EAGAIN && errno != EINTR)
             return -EPIPE;
-        int r = wait_fd(a, POLLOUT, deadline_us);
+        int r = wait_fd(a, a->out_fd, POLLOUT, deadline_us);
         if (r < 0)
             return r;
     }
@@ -78,6 +97,11 @@ int sup_agent_send(struct sup_agent *a, int64_t timeout_ms)
     return send_frame(a, vf_deadline_after_ms(timeout_ms));
 }
 
+void sup_agent_send_raw(struct sup_agent *a, const char *bytes, size_t len)
+{
+    cr_assert_eq(send_bytes(a, (const uint8_t *)bytes, len, vf_deadline_after_ms(SUP_LONG_MS)), 0);
+}
+
 static int receive(struct sup_agent *a, int64_t deadline_us)
 {
     for (;;) {
@@ -87,7 +111,7 @@ static int receive(struct sup_agent *a, int64_t deadline_us)
             if (a->frame.type)
                 return 0;
         }
-        ssize_t n = recv(a->fd, a->in, sizeof(a->in), MSG_DONTWAIT);
+        ssize_t n = read(a->fd, a->in, sizeof(a->in)); /* neither kind blocks */
         if (n > 0) {
             a->in_pos = 0;
             a->in_len = (size_t)n;
@@ -95,7 +119,7 @@ static int receive(struct sup_agent *a, int64_t deadline_us)
         }
         if (n == 0 || (errno != EAGAIN && errno != EINTR))
             return -EPIPE;
-        int r = wait_fd(a, POLLIN, deadline_us);
+        int r = wait_fd(a, a->fd, POLLIN, deadline_us);
         if (r < 0)
             return r;
     }
