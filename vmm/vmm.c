@@ -102,11 +102,11 @@ static void finish_op(struct vf_vm *vm, const struct vf_error *err)
     vm->op_done = NULL;
     uv_timer_stop(&vm->timer);
     if (!vm->stopping) {
-        if (err)
+        if (err && err->code != VF_CONFLICT)
             vm->info.state = VF_VM_DEAD;
-        else if (op_table[op].to != VF_VM_NEW)
+        else if (!err && op_table[op].to != VF_VM_NEW)
             vm->info.state = op_table[op].to;
-        if (op == VF_VM_OP_SAVE || op == VF_VM_OP_RESUME)
+        if (!err && (op == VF_VM_OP_SAVE || op == VF_VM_OP_RESUME))
             vm->saved = op == VF_VM_OP_SAVE;
     }
     done(arg, err);
