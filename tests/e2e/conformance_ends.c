@@ -79,7 +79,8 @@ static void one_at_a_time(struct fixture *f)
         cr_assert_eq(sup_try(v, op, dirfd, SUP_LONG_MS, &e), 0, "%s", e.msg);
         snprintf(words, sizeof(words), "%s is under way", op_name(op));
         refused_in(f, v, 0, words);
-        cr_assert_eq(sup_wait(v), VF_OK, "%s: %s (%s)", op_name(op), v->op.err.msg, v->op.err.hint);
+        cr_assert_eq(sup_wait(v), good_end(f, op), "%s: %s (%s)", op_name(op), v->op.err.msg,
+                     v->op.err.hint);
         sup_vm_stop(v, 0);
         done_dir(f, dirfd);
     }
