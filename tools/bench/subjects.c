@@ -42,14 +42,13 @@ int bench_spec(const char *specs, const struct subject *of, struct vf_spec *ret_
                struct vf_error *err)
 {
     char file[4096];
-    struct vf_vmm_caps caps;
     snprintf(file, sizeof(file), "%s/%s.json", specs, of->guest);
     int r = vf_spec_load(file, ret_spec, err);
     if (r < 0)
         return r;
-    vf_vmm_find(vf_spec_vmm_names[of->vmm])->capabilities(NULL, &caps);
     ret_spec->vmm = of->vmm;
     ret_spec->accel = of->accel;
-    ret_spec->park = caps.park_paused ? VF_PARK_PAUSED : VF_PARK_RUNNING;
+    ret_spec->park = VF_PARK_AUTO;
+    ret_spec->park = (int)vf_spec_park(ret_spec);
     return 0;
 }

@@ -111,14 +111,14 @@ static void boot(void)
          cmdline);
     http("PUT", "/boot-source", body);
     if (opt.channel == CHANNEL_VSOCK)
-        http("PUT", "/vsock", "{\"guest_cid\":3,\"uds_path\":\"agent.sock\"}");
+        http("PUT", "/vsock", "{\"guest_cid\":3,\"uds_path\":\"vsock.sock\"}");
     http("PUT", "/actions", "{\"action_type\":\"InstanceStart\"}");
 }
 
 static void connect_agent(void)
 {
     if (opt.channel == CHANNEL_VSOCK)
-        agent_connect("agent.sock", true);
+        agent_connect("vsock.sock", true);
 }
 
 static void restore(void)
@@ -141,14 +141,17 @@ static void pause_it(void)
     http("PATCH", "/vm", "{\"state\":\"Paused\"}");
 }
 
+/* Only the pages that there are; versions before 1.13 can't, and write them all. */
 static void save(void)
 {
-    char body[8192];
-    text(body, sizeof(body),
-         "{\"snapshot_type\":\"Full\",\"snapshot_path\":\"%s/state\","
-         "\"mem_file_path\":\"/proc/self/fd/%d\"}",
-         plain(save_dir), opt.memory_fd);
-    http("PUT", "/snapshot/create", body);
+    char body[2][8192];
+    for (int i = 0; i < 2; i++)
+        text(body[i], sizeof(body[i]),
+             "{\"snapshot_type\":\"%s\",\"snapshot_path\":\"%s/state\","
+             "\"mem_file_path\":\"/proc/self/fd/%d\"}",
+             i ? "Full" : "Diff", plain(save_dir), opt.memory_fd);
+    if (!http_try("PUT", "/snapshot/create", body[0]))
+        http("PUT", "/snapshot/create", body[1]);
 }
 
 const struct floor_vmm floor_firecracker = {.name = "firecracker",

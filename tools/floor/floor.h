@@ -65,5 +65,7 @@ struct sockaddr_un;
 void http_to(const struct sockaddr_un *addr, size_t addr_len, int kept);
 /* body NULL: none. Any answer but 2xx is fatal. */
 void http(const char *method, const char *path, const char *body);
+/* That makes it false. */
+bool http_try(const char *method, const char *path, const char *body);
 
 #endif

@@ -37,9 +37,10 @@ static bool is_whole(const char *answer, size_t len)
     return len >= (size_t)(end + 4 - answer) + body;
 }
 
-void http(const char *method, const char *path, const char *body)
+static char buf[65536];
+
+bool http_try(const char *method, const char *path, const char *body)
 {
-    static char buf[65536];
     int fd = kept_fd >= 0 ? kept_fd : connect_one();
     size_t len = 0;
     if (body)
@@ -57,8 +58,13 @@ void http(const char *method, const char *path, const char *body)
         len += (size_t)n;
         buf[len] = 0;
     } while (!is_whole(buf, len));
-    if (strncmp(buf, "HTTP/1.1 2", 10) != 0)
-        die("%s %s: %s", method, path, buf);
     if (kept_fd < 0)
         close(fd);
+    return strncmp(buf, "HTTP/1.1 2", 10) == 0;
+}
+
+void http(const char *method, const char *path, const char *body)
+{
+    if (!http_try(method, path, body))
+        die("%s %s: %s", method, path, buf);
 }
