@@ -74,7 +74,7 @@ static int step_find(struct vf_instance *vm, struct vf_error *err)
 
 static int step_adopt(struct vf_instance *vm, struct vf_error *err)
 {
-    const struct vf_vmm_ops *ops = vf_vmm_find(vf_spec_vmm_names[vm->spec.vmm]);
+    const struct vf_vmm_ops *ops = vf_instance_ops(vm);
     const struct vf_vm_adopt a = {
         .id = vm->id,
         .dirfd = vm->dirfd,
@@ -179,10 +179,13 @@ int vf_factory_adopt(struct vf_factory *f, const struct vf_adopt *a, vf_instance
     int r = check_id(f, a->id, err);
     if (r < 0)
         return r;
-    vf_vmm_find(vf_spec_vmm_names[a->spec->vmm])->capabilities(NULL, &caps);
-    if (!caps.adopt)
+    int vmm = a->gen ? a->gen->manifest.spec.vmm : a->spec->vmm;
+    const struct vf_vmm_ops *ops = vf_vmm_find(vf_spec_vmm_names[vmm]);
+    if (ops)
+        ops->capabilities(NULL, &caps);
+    if (!ops || !caps.adopt)
         return vf_fail(err, VF_UNSUPPORTED, "adopt %s: VMs of %s end with their process", a->id,
-                       vf_spec_vmm_names[a->spec->vmm]);
+                       vf_spec_vmm_names[vmm]);
     if (a->source == VF_SOURCE_BUILD)
         return vf_fail(err, VF_INVALID_ARGUMENT, "adopt %s: builds are not adopted", a->id);
     return vf_instance_begin(f, &plan, done, arg, ret_vm, err);

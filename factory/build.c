@@ -61,6 +61,11 @@ const char *vf_job_path(const struct vf_build_job *job)
     return vf_build_path(job->build);
 }
 
+const struct vf_spec *vf_job_spec(const struct vf_build_job *job)
+{
+    return &job->spec;
+}
+
 static void tell_stage(void *arg, const char *stage)
 {
     struct vf_build_job *job = arg;
@@ -86,10 +91,11 @@ static int open_build(struct vf_work *w, struct vf_error *err)
      * replaced meanwhile. The VMM's version follows when it has told it. */
     vf_manifest_free(m);
     vf_manifest_init(m);
-    int r = vf_manifest_set_spec(m, &vm->spec, err);
+    int r = vf_instance_resolve(vm, err);
     if (r == 0)
-        r = vf_manifest_set_vmm(m, vf_spec_vmm_names[vm->spec.vmm], "1",
-                                vm->factory->binaries[vm->spec.vmm], vm->accel, err);
+        r = vf_manifest_set_spec(m, &job->spec, err);
+    if (r == 0)
+        r = vf_manifest_set_runtime(m, &vm->runtime, "1", vm->accel, err);
     if (r == 0)
         r = vf_manifest_set_host(m, err);
     if (r == 0)
@@ -291,6 +297,7 @@ static int step_store(struct vf_instance *vm, struct vf_error *err)
 }
 
 static const struct vf_step recipe[] = {
+    {"fetch", vf_step_fetch, false, NULL}, /* only if its class pins anything */
     {"open", step_open, false, NULL},
     {"prepare", vf_step_prepare, false, NULL},
     {"vmm", vf_step_create, true, NULL},
@@ -471,7 +478,10 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
 {
     if (f->closing)
         return vf_fail(err, VF_CANCELLED, "the factory is closing");
-    int r = vf_factory_need_vmm(f, spec, err);
+    const struct vf_asset *assets[VF_RUNTIME_MAX_ASSETS];
+    int n_assets, r = vf_registry_need_binary(f->registry, spec, err);
+    if (r == 0)
+        r = vf_registry_assets_of(f->registry, spec, assets, &n_assets, err);
     if (r < 0)
         return r;
     for (struct vf_build_job *job = f->builds; job; job = job->next) {
@@ -493,10 +503,15 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
     struct vf_build_request *req = NULL;
     r = vf_spec_copy(spec, &job->spec, err);
     if (r == 0)
+        r = vf_factory_settle(f, &job->spec, err);
+    if (r == 0)
         r = join(job, stage, done, arg, &req, err);
     if (r == 0) {
-        const struct vf_plan plan = {
-            .source = VF_SOURCE_BUILD, .steps = recipe, .spec = spec, .job = job, .of_build = true};
+        const struct vf_plan plan = {.source = VF_SOURCE_BUILD,
+                                     .steps = n_assets ? recipe : recipe + 1,
+                                     .spec = spec,
+                                     .job = job,
+                                     .of_build = true};
         r = vf_instance_begin(f, &plan, on_recipe_ended, job, &job->vm, err);
     }
     if (r < 0) {

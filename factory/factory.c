@@ -14,7 +14,6 @@
 #include <unistd.h>
 #include "base/fd.h"
 #include "factory/instance.h"
-#include "base/programs.h"
 
 #define ANSWER_TIMEOUT_MS 10000
 
@@ -64,31 +63,16 @@ static int sweep(const struct vf_factory *f, struct vf_error *err)
     return 0;
 }
 
-/* A VMM's usual program, and where it comes from. */
-static const struct program {
-    const char *name, *from;
-} programs[VF_SPEC_VMM_COUNT] = {
-    [VF_SPEC_VMM_QEMU] = {"qemu-system-x86_64", "the Debian package qemu-system-x86"},
-    [VF_SPEC_VMM_CLOUD_HYPERVISOR] = {"cloud-hypervisor", "a release of Cloud Hypervisor"},
-    [VF_SPEC_VMM_FIRECRACKER] = {"firecracker", "a release of Firecracker"},
-};
-
-static void free_binaries(struct vf_factory *f)
-{
-    for (int i = 0; i < VF_SPEC_VMM_COUNT; i++)
-        free(f->binaries[i]);
-}
-
-/* A VMM that is not there is an error when it is needed. */
-static int take_binaries(struct vf_factory *f, const struct vf_factory_config *cfg,
+static int take_registry(struct vf_factory *f, const struct vf_factory_config *cfg,
                          struct vf_error *err)
 {
-    for (int i = 0; i < VF_SPEC_VMM_COUNT; i++)
-        if (cfg->binaries[i] && !(f->binaries[i] = strdup(cfg->binaries[i])))
-            return vf_fail(err, VF_NO_MEMORY, "factory");
-        else if (!cfg->binaries[i] && programs[i].name)
-            vf_find_program(programs[i].name, programs[i].from, &f->binaries[i], NULL);
-    return 0;
+    struct vf_registry_config c = {0};
+    if (cfg->registry) {
+        f->registry = vf_registry_ref(cfg->registry);
+        return 0;
+    }
+    memcpy(c.binaries, cfg->binaries, sizeof(c.binaries));
+    return vf_registry_load(&c, &f->registry, err);
 }
 
 int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
@@ -100,6 +84,7 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
     *f = (struct vf_factory){
         .loop = loop,
         .store = cfg->store,
+        .assets = cfg->assets,
         .run_dirfd = -1,
         .die_with_parent = cfg->die_with_parent,
         .auto_accel = cfg->auto_accel,
@@ -118,9 +103,9 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
     if (r == 0)
         r = sweep(f, err);
     if (r == 0)
-        r = take_binaries(f, cfg, err);
+        r = take_registry(f, cfg, err);
     if (r < 0) {
-        free_binaries(f);
+        vf_registry_unref(f->registry);
         vf_close_fd(&f->run_dirfd);
         vf_samples_free(f->samples);
         free(f->run_dir);
@@ -140,7 +125,7 @@ void vf_factory_check_closed(struct vf_factory *f)
     vf_close_fd(&f->run_dirfd);
     vf_samples_free(f->samples);
     free(f->run_dir);
-    free_binaries(f);
+    vf_registry_unref(f->registry);
     free(f);
     closed(arg);
 }
@@ -163,17 +148,19 @@ void vf_factory_set_answer_timeout(struct vf_factory *f, int64_t timeout_ms)
 
 const char *vf_factory_binary(const struct vf_factory *f, enum vf_spec_vmm vmm)
 {
-    return f->binaries[vmm];
+    return vf_registry_binary(f->registry, vmm);
 }
 
-int vf_factory_need_vmm(const struct vf_factory *f, const struct vf_spec *spec,
-                        struct vf_error *err)
+void vf_factory_set_registry(struct vf_factory *f, struct vf_registry *registry)
 {
-    const struct program *p = &programs[spec->vmm];
-    if (!p->name || f->binaries[spec->vmm])
-        return 0;
-    vf_fail(err, VF_NOT_FOUND, "vmm: %s is not on PATH", p->name);
-    return vf_hint(err, "install %s, or give its path", p->from);
+    struct vf_registry *old = f->registry;
+    f->registry = vf_registry_ref(registry);
+    vf_registry_unref(old);
+}
+
+int vf_factory_settle(const struct vf_factory *f, struct vf_spec *spec, struct vf_error *err)
+{
+    return vf_registry_settle(f->registry, spec, err);
 }
 
 static int begin_clone(struct vf_factory *f, struct vf_generation *gen, const struct vf_step *steps,
@@ -223,7 +210,7 @@ int vf_factory_cold(struct vf_factory *f, const struct vf_spec *spec, const stru
 {
     const struct vf_plan plan = {
         .source = VF_SOURCE_COLD, .steps = cold_recipe, .spec = spec, .options = o};
-    int r = vf_factory_need_vmm(f, spec, err);
+    int r = vf_registry_need_binary(f->registry, spec, err);
     return r < 0 ? r : vf_instance_begin(f, &plan, done, arg, ret_vm, err);
 }
 

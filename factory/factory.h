@@ -1,7 +1,7 @@
 /* The factory: builds templates, makes clones of them, cold-boots without one. Everything is
  * asynchronous on one loop; submit contract as in base/async.h.
  *
- *     build:  boot -> renew, plant a nonce -> warm-up -> freeze -> pause -> save -> kill
+ *     build:  (fetch ->) boot -> renew, plant a nonce -> warm-up -> freeze -> pause -> save -> kill
  *             -> seal the memory -> store -> two trial clones -> ready
  *     clone:  VMM up -> restore -> resume -> prove and renew -> ready
  *     cold:   VMM up -> start -> the guest's agent answers -> renew -> ready
@@ -19,14 +19,17 @@
 #include "base/error.h"
 #include "base/vm_types.h"
 #include "templates/generation.h"
+#include "templates/registry.h"
 #include "templates/spec.h"
 #include "templates/store.h"
 
 struct vf_instance;
 struct vf_factory_config {
-    const char *run_dir;       /* a directory per VM is made here; made if missing; swept at open if
+    const char *run_dir;    /* a directory per VM is made here; made if missing; swept at open if
                                   die_with_parent and nobody else uses it */
-    struct vf_store *store;    /* for builds; stays the caller's */
+    struct vf_store *store; /* for builds; stays the caller's */
+    struct vf_registry *registry;  /* referenced; NULL: the built-in classes, with binaries */
+    struct vf_asset_store *assets; /* of what classes pin; stays the caller's; may be NULL */
     const char *binaries[VF_SPEC_VMM_COUNT]; /* absolute; NULL: the VMM's usual program on PATH */
     bool die_with_parent;      /* VMMs end with this process (tools); a daemon's outlive it */
     enum vf_accel auto_accel;  /* what `accel: auto` means; VF_ACCEL_AUTO: find out */
@@ -48,7 +51,11 @@ int vf_factory_open(uv_loop_t *loop, const struct vf_factory_config *cfg,
 void vf_factory_close(struct vf_factory *f, void (*done)(void *arg), void *arg);
 /* For answers waited for from now on; 0: 10000. */
 void vf_factory_set_answer_timeout(struct vf_factory *f, int64_t timeout_ms);
-/* The VMM's program that it uses, or NULL if there is none. */
+/* For builds and cold boots from now on; what runs or is stored keeps what it has. Referenced. */
+void vf_factory_set_registry(struct vf_factory *f, struct vf_registry *registry);
+/* Fills in what the spec leaves to its class, as the classes are now: vf_registry_settle. */
+int vf_factory_settle(const struct vf_factory *f, struct vf_spec *spec, struct vf_error *err);
+/* The host's program for a VMM, of classes that pin none; NULL: there is none. */
 const char *vf_factory_binary(const struct vf_factory *f, enum vf_spec_vmm vmm);
 
 /* --- VMs */
@@ -152,6 +159,8 @@ struct vf_agent *vf_instance_agent(struct vf_instance *vm);
 struct vf_vm *vf_instance_vm(struct vf_instance *vm);
 /* The absolute path of the VM's own directory, where agent.sock lies. */
 const char *vf_instance_dir(const struct vf_instance *vm);
+/* What it runs, with all that its class decided. */
+const struct vf_spec *vf_instance_spec(const struct vf_instance *vm);
 
 /* --- templates */
 /* Exactly one of gen and err is set; gen carries a reference for this callback's owner. */
@@ -159,7 +168,7 @@ typedef void (*vf_build_cb)(void *arg, struct vf_generation *gen, const struct v
 /* Told at the start of each stage of a build ("boot", "save", …). */
 typedef void (*vf_build_stage_cb)(void *arg, const char *stage);
 struct vf_build_request;
-/* Builds a generation. A second request for the same template while one is being built waits for that one
+/* Builds a generation; what its class pins and is not in the store is fetched first (nothing else fetches). A second request for the same template while one is being built waits for that one
  * (same spec) or is refused with VF_CONFLICT (another spec). */
 int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_stage_cb stage,
                      vf_build_cb done, void *arg, struct vf_build_request **ret_req,

@@ -61,6 +61,7 @@ static void fail(struct vf_instance *vm, const struct vf_error *err)
         vf_wrap(&vm->error, "%s", vm->step->stage);
     }
     vm->state = VF_INSTANCE_DESTROYING;
+    vf_instance_abort_fetch(vm);
     teardown(vm);
 }
 
@@ -267,6 +268,24 @@ static void take_options(struct vf_instance *vm, const struct vf_vm_options *o)
     }
 }
 
+/* What its class decides: of a boot, as the classes are now; of all else, as it was. */
+static int settle(struct vf_instance *vm, const struct vf_plan *plan, struct vf_error *err)
+{
+    int r = 0;
+    if (plan->gen)
+        r = vf_spec_settle(&vm->spec, (enum vf_spec_vmm)plan->gen->manifest.spec.vmm, err);
+    else if (plan->adopt && vf_spec_knows_vmm(&vm->spec))
+        r = vf_spec_settle(&vm->spec, (enum vf_spec_vmm)vm->spec.vmm, err);
+    else {
+        r = vf_registry_settle(vm->factory->registry, &vm->spec, err);
+        vm->registry = r < 0 ? NULL : vf_registry_ref(vm->factory->registry);
+    }
+    if (r == 0 && !vf_instance_ops(vm))
+        r = vf_fail(err, VF_UNSUPPORTED, "vmm: there is no driver for %s",
+                    vf_spec_vmm_names[vm->spec.vmm]);
+    return r;
+}
+
 int vf_instance_begin(struct vf_factory *f, const struct vf_plan *plan, vf_instance_cb done,
                       void *arg, struct vf_instance **ret_vm, struct vf_error *err)
 {
@@ -298,12 +317,15 @@ int vf_instance_begin(struct vf_factory *f, const struct vf_plan *plan, vf_insta
         snprintf(vm->due_boot_id, sizeof(vm->due_boot_id), "%s", m->boot_id);
     }
     r = vf_spec_copy(plan->spec, &vm->spec, err);
+    if (r == 0)
+        r = settle(vm, plan, err);
     if (r == 0 && plan->adopt)
         r = vf_instance_take_adopted(vm, plan->adopt, err);
     if (r == 0)
         r = begin(vm, err);
     if (r < 0) {
         vf_generation_unref(vm->gen);
+        vf_registry_unref(vm->registry);
         vf_spec_free(&vm->spec);
         free(vm);
         return r;
@@ -382,6 +404,8 @@ static void gone(void *arg, const struct vf_error *err)
     }
     forget(vm);
     vf_spec_free(&vm->spec);
+    vf_runtime_free(&vm->runtime);
+    vf_registry_unref(vm->registry);
     if (vm->done) {
         struct vf_error e = vm->error;
         vm->done(vm->arg, NULL, &e);
@@ -520,6 +544,11 @@ struct vf_agent *vf_instance_agent(struct vf_instance *vm)
 struct vf_vm *vf_instance_vm(struct vf_instance *vm)
 {
     return vm->vm;
+}
+
+const struct vf_spec *vf_instance_spec(const struct vf_instance *vm)
+{
+    return &vm->spec;
 }
 
 const char *vf_instance_dir(const struct vf_instance *vm)

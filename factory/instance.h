@@ -39,7 +39,9 @@ struct vf_samples; /* what guests drew, so that none draws it twice; factory/sam
 struct vf_factory {
     uv_loop_t *loop;
     struct vf_store *store;
-    char *run_dir, *binaries[VF_SPEC_VMM_COUNT];
+    struct vf_registry *registry;
+    struct vf_asset_store *assets;
+    char *run_dir;
     int run_dirfd;
     bool die_with_parent, closing;
     enum vf_accel auto_accel;
@@ -77,8 +79,18 @@ struct vf_instance {
     void (*on_stage)(void *arg, const char *stage);
     void *stage_arg;
 
-    struct vf_spec spec;
-    struct vf_generation *gen; /* referenced; NULL: cold boot or build */
+    struct vf_spec spec; /* settled; its class's kernel and image are in it once that is resolved */
+    struct vf_generation *gen;    /* referenced; NULL: cold boot or build */
+    struct vf_registry *registry; /* as it began; NULL: adopted, or a clone */
+    struct vf_runtime runtime;    /* of a cold boot or build, once resolved */
+    struct vf_instance_fetch {
+        struct vf_instance *vm;
+        struct vf_fetch *handle; /* NULL: done */
+        bool cancelled;
+    } fetches[VF_RUNTIME_MAX_ASSETS];
+    int fetching; /* how many of them are not done */
+    bool fetch_failed;
+    struct vf_error fetch_error;
     struct vf_vm_options options;
     char hostname[64], tap[16];
     uint8_t machine_id[16], mac[6], entropy[64], nonce[32];
@@ -148,9 +160,6 @@ void vf_instance_on_vm_event(void *arg, const struct vf_vm_event *ev);
 /* Blocking work as a step: w->arg is the instance; the step ends with it. */
 int vf_instance_work(struct vf_instance *vm, int (*run)(struct vf_work *w, struct vf_error *err),
                      struct vf_error *err);
-/* Refuses what needs a QEMU when there is none. */
-int vf_factory_need_vmm(const struct vf_factory *f, const struct vf_spec *spec,
-                        struct vf_error *err);
 /* A trial clone of a build: as vf_factory_clone, but nobody's. */
 int vf_factory_trial(struct vf_factory *f, struct vf_generation *gen, vf_instance_cb done,
                      void *arg, struct vf_error *err);
@@ -174,6 +183,20 @@ int vf_step_hello_again(struct vf_instance *vm, struct vf_error *err);
 /* Both, for a clone: asked as it is resumed (if it is paused), waited for by prove. */
 int vf_step_resume_clone(struct vf_instance *vm, struct vf_error *err);
 int vf_step_prove(struct vf_instance *vm, struct vf_error *err);
+
+/* --- resolve.c: which binary, kernel and image */
+/* Of a cold boot or build, by its class. Blocking. */
+int vf_instance_resolve(struct vf_instance *vm, struct vf_error *err);
+/* Of a clone, as its generation has noted them. Blocking. */
+int vf_instance_recall(struct vf_instance *vm, struct vf_error *err);
+/* NULL: the VMM has none. */
+const char *vf_instance_binary(const struct vf_instance *vm);
+/* Whether the VMM's own sandbox is on. */
+bool vf_instance_sandboxed(const struct vf_instance *vm);
+/* Fetches what a build needs and is not in the store. */
+int vf_step_fetch(struct vf_instance *vm, struct vf_error *err);
+/* Withdraws it. */
+void vf_instance_abort_fetch(struct vf_instance *vm);
 
 /* --- disk.c */
 /* Makes the VM's root disk, if its spec has one. Blocking. */
@@ -199,6 +222,8 @@ int vf_instance_take_adopted(struct vf_instance *vm, const struct vf_adopt *a,
 /* Of the build's directory, for save and overlay. */
 int vf_job_dirfd(const struct vf_build_job *job);
 const char *vf_job_path(const struct vf_build_job *job);
+/* As it was given, but settled. */
+const struct vf_spec *vf_job_spec(const struct vf_build_job *job);
 void vf_build_jobs_cancel(struct vf_factory *f);
 
 #endif

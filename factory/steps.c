@@ -51,7 +51,11 @@ static int make_memory(struct vf_instance *vm, struct vf_error *err)
 static int prepare(struct vf_work *w, struct vf_error *err)
 {
     struct vf_instance *vm = w->arg;
-    int r = make_dir(vm, err);
+    int r = vm->job   ? 0 /* at its own first step */
+            : vm->gen ? vf_instance_recall(vm, err)
+                      : vf_instance_resolve(vm, err);
+    if (r == 0)
+        r = make_dir(vm, err);
     if (r == 0)
         r = make_memory(vm, err);
     if (r == 0)
@@ -99,7 +103,8 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
     struct vf_vm_config c = {
         .id = vm->id,
         .dirfd = vm->dirfd,
-        .binary = vm->gen ? vm->gen->manifest.vmm.path : vm->factory->binaries[s->vmm],
+        .binary = vf_instance_binary(vm),
+        .no_sandbox = !vf_instance_sandboxed(vm),
         .machine = (enum vf_machine)s->machine,
         .accel = vm->accel,
         .vcpus = (int)s->vcpus,

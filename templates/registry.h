@@ -106,6 +106,9 @@ struct vf_runtime {
 /* Fills in what the spec leaves to its class (vf_spec_settle). VF_NOT_FOUND: no such class; VF_INVALID_ARGUMENT: it is of
  * another VMM than the spec says, which can't do what the spec wants, or neither of them has a kernel. Quick. */
 int vf_registry_settle(const struct vf_registry *r, struct vf_spec *spec, struct vf_error *err);
+/* VF_NOT_FOUND: the spec's class pins no binary, and the host has none. Quick. */
+int vf_registry_need_binary(const struct vf_registry *r, const struct vf_spec *spec,
+                            struct vf_error *err);
 /* The assets that spec needs on this host: pointers into r. VF_NOT_FOUND: no such class. */
 int vf_registry_assets_of(const struct vf_registry *r, const struct vf_spec *spec,
                           const struct vf_asset *ret[VF_RUNTIME_MAX_ASSETS], int *ret_n,

@@ -22,7 +22,7 @@ static const char *const origins[VF_SPEC_VMM_COUNT] = {
 static int find_class(const struct vf_registry *r, const struct vf_spec *spec,
                       const struct vf_class **ret, struct vf_error *err)
 {
-    const struct vf_class *c;
+    const struct vf_class *c = NULL;
 
     if (spec->class_name == NULL) {
         *ret = vf_registry_default(r, (enum vf_spec_vmm)spec->vmm);
@@ -54,7 +54,7 @@ static struct vf_class_assets assets_for(const struct vf_class *c, const struct 
 
 int vf_registry_settle(const struct vf_registry *r, struct vf_spec *spec, struct vf_error *err)
 {
-    const struct vf_class *c;
+    const struct vf_class *c = NULL;
     struct vf_class_assets a;
     int n = find_class(r, spec, &c, err);
 
@@ -84,7 +84,7 @@ int vf_registry_assets_of(const struct vf_registry *r, const struct vf_spec *spe
                           const struct vf_asset *ret[VF_RUNTIME_MAX_ASSETS], int *ret_n,
                           struct vf_error *err)
 {
-    const struct vf_class *c;
+    const struct vf_class *c = NULL;
     struct vf_class_assets a;
     int n = find_class(r, spec, &c, err);
 
@@ -130,19 +130,42 @@ static int take_path(const struct vf_registry *r, struct vf_asset_store *store, 
     return *ret != NULL ? 0 : vf_fail(err, VF_NO_MEMORY, "class: no memory");
 }
 
+static int need_binary(const struct vf_registry *r, const struct vf_class *c,
+                       const struct vf_class_assets *a, struct vf_error *err)
+{
+    enum vf_spec_vmm vmm = (enum vf_spec_vmm)c->vmm;
+
+    if (a->vmm != NULL || vmm == VF_SPEC_VMM_NULL || vf_registry_binary(r, vmm) != NULL)
+        return 0;
+    vf_fail(err, VF_NOT_FOUND, "vmm: %s is not on PATH", vf_registry_program(vmm));
+    return vf_hint(err, "install %s, or give its path, or name a class that pins one",
+                   origins[vmm]);
+}
+
+int vf_registry_need_binary(const struct vf_registry *r, const struct vf_spec *spec,
+                            struct vf_error *err)
+{
+    const struct vf_class *c = NULL;
+    struct vf_class_assets a;
+    int n = find_class(r, spec, &c, err);
+
+    if (n < 0)
+        return n;
+    a = assets_for(c, spec);
+    return need_binary(r, c, &a, err);
+}
+
 static int take_binary(const struct vf_registry *r, struct vf_asset_store *store,
                        const struct vf_class *c, const struct vf_class_assets *a, char **ret,
                        struct vf_error *err)
 {
-    const char *own = vf_registry_binary(r, (enum vf_spec_vmm)c->vmm);
+    int n = need_binary(r, c, a, err);
 
-    if (a->vmm == NULL && own == NULL && c->vmm != VF_SPEC_VMM_NULL) {
-        vf_fail(err, VF_NOT_FOUND, "vmm: %s is not on PATH",
-                vf_registry_program((enum vf_spec_vmm)c->vmm));
-        return vf_hint(err, "install %s, or give its path, or name a class that pins one",
-                       origins[c->vmm]);
-    }
-    return take_path(r, store, a->vmm == NULL ? own : NULL, a->vmm, ret, err);
+    if (n < 0)
+        return n;
+    return take_path(r, store,
+                     a->vmm == NULL ? vf_registry_binary(r, (enum vf_spec_vmm)c->vmm) : NULL,
+                     a->vmm, ret, err);
 }
 
 static int detect_format(const char *path, int *ret, struct vf_error *err)
@@ -197,7 +220,7 @@ int vf_registry_resolve(const struct vf_registry *r, struct vf_asset_store *stor
                         const struct vf_spec *spec, struct vf_runtime *ret, struct vf_error *err)
 {
     struct vf_runtime rt = {0};
-    const struct vf_class *c;
+    const struct vf_class *c = NULL;
     int n = find_class(r, spec, &c, err);
 
     if (n == 0)

@@ -81,6 +81,7 @@ struct vf_vm_config {
     bool console;            /* keep the last of the serial console for error messages; not with
                                 VF_CHANNEL_SERIAL, and not worth its cost in a clone */
     bool balloon;
+    bool no_sandbox;      /* run it without its own sandbox (seccomp) */
     bool die_with_parent; /* the VMM is killed when the calling thread ends, however it ends */
     int64_t create_timeout_ms;
 };
