@@ -94,6 +94,10 @@ struct vf_store_entry {
  * are none. */
 int vf_store_list(struct vf_store *store, const char *name, struct vf_store_entry **ret_entries,
                   size_t *ret_n, struct vf_error *err);
+/* Tells each digest of a VMM, kernel, initrd or image that a generation in the store was made with and needs (some more
+ * than once). On failure some were not told: then none may be called unused. */
+int vf_store_digests(struct vf_store *store, void (*tell)(void *arg, const char *sha256), void *arg,
+                     struct vf_error *err);
 /* Never to be loaded again; those that hold it keep it. A second reason replaces the first. */
 int vf_store_quarantine(struct vf_store *store, const char *name, int64_t number,
                         const char *reason, struct vf_error *err);

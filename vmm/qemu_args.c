@@ -146,7 +146,9 @@ int vf_qemu_args_build(struct vf_qemu_args *a, const struct vf_vm_config *c, enu
     add(a, "-no-user-config");
     add(a, "-no-reboot");
     add2(a, "-display", "none");
-    add2(a, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    if (!c->no_sandbox)
+        add2(a, "-sandbox",
+             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add2(a, "-M",
          q35 ? "q35,memory-backend=ram,vmport=off,smbus=off,usb=off,graphics=off"
              : "microvm,acpi=on,rtc=on,memory-backend=ram");

@@ -382,6 +382,49 @@ static void *build_in_thread(void *arg)
     return (void *)(intptr_t)r;
 }
 
+static char told[4096];
+
+static void note_digest(void *arg, const char *sha256)
+{
+    (void)arg;
+    snprintf(told + strlen(told), sizeof(told) - strlen(told), "%s ", sha256);
+}
+
+static void expect_told(const char *content)
+{
+    uint8_t digest[VF_SHA256_LEN];
+    char hex[VF_SHA256_HEX];
+
+    vf_sha256(content, strlen(content), digest);
+    vf_hex(digest, sizeof(digest), hex);
+    cr_expect_not_null(strstr(told, hex), "%s: not told", content);
+}
+
+/* Of the VMM, the kernel and the image, each once a generation; none of what is damaged. */
+Test(templates_store, digests_in_use)
+{
+    struct vf_error err = {0};
+
+    expect_ok(vf_store_digests(store, note_digest, NULL, &err), err);
+    cr_expect_str_eq(told, "");
+    build_some(1);
+    put_file(fx.vmm, "another VMM");
+    build_some(1);
+    expect_ok(vf_store_digests(store, note_digest, NULL, &err), err);
+    cr_expect_eq(strlen(told), 6 * VF_SHA256_HEX);
+    expect_told("a VMM's binary");
+    expect_told("another VMM");
+    expect_told("a kernel");
+    in_state("echo damage >templates/web/1/manifest.json");
+    told[0] = '\0';
+    expect_ok(vf_store_digests(store, note_digest, NULL, &err), err);
+    cr_expect_eq(strlen(told), 3 * VF_SHA256_HEX);
+    /* Of one that only a newer vmfactory knows, nothing can be said. */
+    in_state("sed -i 's/\"format\": 2/\"format\": 9/' templates/web/2/manifest.json");
+    expect_error(vf_store_digests(store, note_digest, NULL, &err), err, VF_UNSUPPORTED,
+                 "template web generation 2: manifest.json: format: is 9");
+}
+
 Test(templates_store, builds_at_once_get_a_number_each)
 {
     pthread_t threads[4];
