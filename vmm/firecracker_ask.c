@@ -13,13 +13,15 @@
 #include "vmm/firecracker.h"
 
 #define CLOSED_GRACE_MS 1000
-#define MAX_ATTEMPTS 30
+#define AT_ONCE 20 /* attempts without a pause */
+#define MAX_ATTEMPTS 50
 #define MAX_PAUSE_MS 32
 
+/* ms 0: at the loop's next turn. */
 static void start_wait(struct vf_firecracker *f, int64_t ms, uv_timer_cb cb)
 {
     if (f->wait_open)
-        vf_timer_at(&f->wait, vf_deadline_after_ms(ms), cb);
+        vf_timer_at(&f->wait, ms ? vf_deadline_after_ms(ms) : 0, cb);
 }
 
 /* ---- the end of the process */
@@ -147,12 +149,13 @@ static void on_pause_over(uv_timer_t *t)
     ask_version(t->data);
 }
 
-/* Bound, but nobody listens yet. */
+/* Bound, but nobody listens yet: it will within microseconds, unless it gets no CPU. */
 static void ask_again(struct vf_firecracker *f, const struct vf_error *err)
 {
     struct vf_error e;
     if (++f->attempts < MAX_ATTEMPTS) {
-        int64_t ms = f->attempts < 6 ? 1 << (f->attempts - 1) : MAX_PAUSE_MS;
+        int over = f->attempts - AT_ONCE;
+        int64_t ms = over <= 0 ? 0 : over < 6 ? 1 << (over - 1) : MAX_PAUSE_MS;
         start_wait(f, ms, on_pause_over);
         return;
     }
