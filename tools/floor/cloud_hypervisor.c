@@ -3,10 +3,8 @@
  * config.json with the memory private, and this VM's paths. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -38,7 +36,7 @@ static void spawn(int listener)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     vmm = vfork();
     if (vmm == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        become_leader();
         dup2(null, 0);
         dup2(null, 1);
         fcntl(listener, F_SETFD, 0);

@@ -4,10 +4,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -48,7 +46,7 @@ static void spawn(void)
     fcntl(rx, F_SETFL, 0);
     vmm = vfork();
     if (vmm == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        become_leader();
         dup2(its_in, 0);
         dup2(its_out, 1);
         fcntl(opt.memory_fd, F_SETFD, 0);

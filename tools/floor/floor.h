@@ -43,6 +43,9 @@ extern char save_dir[];    /* where a cold boot's state goes */
 extern char memory_file[]; /* a cold boot's memory; empty: it has no name */
 void die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 int64_t now_us(void);
+/* In the child: dies with its parent; leads a session of its own, as a VMM that outlives its daemon does. Besides, the
+ * kernel shares the CPUs among sessions (autogroup), so that it makes a difference on a busy host. */
+void become_leader(void);
 /* Into a buffer of size bytes; too long is fatal. */
 void text(char *buf, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* As it may stand in JSON; what would have to be escaped is fatal. */

@@ -86,6 +86,12 @@ int64_t now_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+void become_leader(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    setsid();
+}
+
 void text(char *buf, size_t size, const char *fmt, ...)
 {
     va_list ap;

@@ -1,9 +1,7 @@
 /* QEMU, asked by QMP on an inherited socket pair; the agent's channel is another. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "tools/floor/floor.h"
@@ -90,7 +88,7 @@ static void spawn(const char **argv, int monitor, int agent)
 {
     vmm = vfork();
     if (vmm == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        become_leader();
         fcntl(monitor, F_SETFD, 0);
         fcntl(agent, F_SETFD, 0);
         fcntl(opt.memory_fd, F_SETFD, 0);
