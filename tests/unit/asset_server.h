@@ -32,7 +32,7 @@ struct asv_route {
         cut; /* only so many bytes of the body come, then the end; 0: all. For cut_first requests */
     int cut_first; /* 0: each time */
     /* what came */
-    int hits, now, peak; /* requests; being answered now; the most at once */
+    int hits; /* requests */
     char got_authorization[200], got_range[64], got_agent[64];
 };
 
@@ -41,7 +41,6 @@ struct asv {
     int stop_fd, release_fd; /* eventfds */
     SSL_CTX *tls;            /* NULL: plain */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
     pthread_t thread;
     struct {
         pthread_t thread;
@@ -50,6 +49,7 @@ struct asv {
     } conns[ASV_CONNS];
     struct asv_route routes[ASV_ROUTES];
     int n_routes, n_conns; /* connections so far */
+    int now, peak;         /* requests being answered now; the most at once */
 };
 
 /* Listens on ip (NULL: 127.0.0.1), any port. The server owns tls. */
@@ -58,11 +58,11 @@ void asv_close(struct asv *s);
 struct asv_route *asv_add(struct asv *s, const struct asv_route *r);
 /* "http://host:port/path", or https; in ret. */
 void asv_url(const struct asv *s, const char *host, const char *path, char ret[200]);
-/* Waits until the route was asked n times in all, at most 30 s. */
-void asv_await_hits(struct asv *s, struct asv_route *r, int n);
 /* Those that are held are answered from now on. */
 void asv_release(struct asv *s);
 int asv_hits(struct asv *s, const struct asv_route *r);
-int asv_peak(struct asv *s, const struct asv_route *r);
+/* Of all routes together: being answered now, and the most at once. */
+int asv_now(struct asv *s);
+int asv_peak(struct asv *s);
 
 #endif

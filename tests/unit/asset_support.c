@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <sys/stat.h>
-#include "base/clock.h"
 #include "base/hash.h"
 
 void ast_reopen(struct ast *t)
@@ -103,7 +102,7 @@ static void on_tick(uv_timer_t *timer)
     (void)timer;
 }
 
-static void turn(struct ast *t, int64_t deadline_us, const char *what)
+void ast_turn(struct ast *t, int64_t deadline_us, const char *what)
 {
     uv_timer_t tick; /* so that a turn ends */
 
@@ -117,20 +116,26 @@ static void turn(struct ast *t, int64_t deadline_us, const char *what)
 
 void ast_await(struct ast *t, struct ast_fetch *f)
 {
-    int64_t deadline_us = vf_now_us() + 60000000;
-
-    while (!f->done)
-        turn(t, deadline_us, "the fetch");
+    ast_until(t, f->done, "the fetch");
     cr_expect_eq(f->calls, 1);
 }
 
 void ast_await_bytes(struct ast *t, struct ast_fetch *f, uint64_t at_least)
 {
-    int64_t deadline_us = vf_now_us() + 60000000;
-
-    while (!f->done && atomic_load(&vf_fetch_progress(f->fetch)->done_bytes) < at_least)
-        turn(t, deadline_us, "progress");
+    ast_until(t, f->done || atomic_load(&vf_fetch_progress(f->fetch)->done_bytes) >= at_least,
+              "progress");
     cr_assert(!f->done, "%s", f->err.msg);
+}
+
+int ast_downloads(struct ast *t)
+{
+    int n = 0;
+
+    pthread_mutex_lock(&t->store->lock);
+    for (struct vf_download *d = t->store->downloads; d != NULL; d = d->next)
+        n++;
+    pthread_mutex_unlock(&t->store->lock);
+    return n;
 }
 
 enum vf_code ast_fetch_url(struct ast *t, const char *url, int64_t size, const char *more,

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
+#include "base/clock.h"
 #include "scratch.h"
 #include "templates/asset_internal.h"
 
@@ -42,6 +43,11 @@ struct ast_fetch {
 void ast_begin(struct ast *t, const struct vf_asset *a, struct ast_fetch *f);
 /* Runs the loop until it has ended, at most 60 s. */
 void ast_await(struct ast *t, struct ast_fetch *f);
+/* Runs it until cond, likewise; what: for the message. */
+#define ast_until(t, cond, what)                    \
+    for (int64_t ast_start = vf_now_us(); !(cond);) \
+    ast_turn(t, ast_start + 60000000, what)
+void ast_turn(struct ast *t, int64_t deadline_us, const char *what);
 /* Runs it until a fetch is so far. */
 void ast_await_bytes(struct ast *t, struct ast_fetch *f, uint64_t at_least);
 /* Both; the whole of a fetch of t->body from url. Returns the error's code. */
@@ -52,6 +58,8 @@ enum vf_code ast_fetch_url(struct ast *t, const char *url, int64_t size, const c
 void ast_expect_there(struct ast *t, mode_t mode);
 /* That neither it nor (if no_part) a part of it is. */
 void ast_expect_absent(struct ast *t, bool no_part);
+/* How many digests are on their way or wait their turn. */
+int ast_downloads(struct ast *t);
 /* The part's length, -1: there is none. */
 int64_t ast_part(struct ast *t, const char *sha256);
 /* Puts a part there. */
