@@ -237,6 +237,7 @@ static int launch(struct vf_firecracker *f, const struct vf_vm_config *c,
                     "/proc/self/fd/2",
                     "--level",
                     "Error",
+                    c->no_sandbox ? "--no-seccomp" : NULL,
                     NULL};
     struct vf_launch l = {
         .binary = c->binary,

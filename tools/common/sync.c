@@ -85,6 +85,8 @@ int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_e
         struct vf_factory_config c = {
             .run_dir = run,
             .store = s->store,
+            .registry = o->registry,
+            .assets = o->assets,
             .binaries = {[VF_SPEC_VMM_QEMU] = o->qemu,
                          [VF_SPEC_VMM_CLOUD_HYPERVISOR] = o->cloud_hypervisor,
                          [VF_SPEC_VMM_FIRECRACKER] = o->firecracker},

@@ -9,8 +9,11 @@
 #include "factory/factory.h"
 
 struct vf_sync_options {
-    const char *dir;  /* state and VMs go here; NULL: a temporary directory, removed at the end */
+    const char *dir; /* state and VMs go here; NULL: a temporary directory, removed at the end */
     const char *qemu, *cloud_hypervisor, *firecracker; /* absolute; NULL: on PATH */
+    struct vf_registry
+        *registry; /* runtime classes, instead of those three; referenced; NULL: built-in ones */
+    struct vf_asset_store *assets; /* of what they pin; must outlive it; or NULL */
     enum vf_accel auto_accel;
     int64_t answer_timeout_ms; /* 0: default */
     int64_t create_timeout_ms;
