@@ -151,7 +151,15 @@ int vf_record_write(int run_dirfd, const struct vf_record *r, struct vf_error *e
 int vf_record_write_spec(int run_dirfd, const char *id, const struct vf_spec *spec,
                          struct vf_error *err)
 {
-    VF_CLEANUP_FREE char *text = vf_spec_encode(spec);
+    struct vf_spec all;
+    int r = vf_spec_copy(spec, &all, err);
+    if (r < 0)
+        return r;
+    /* Its class may be another one, or gone, when this is read. */
+    all.has_vmm = all.agent.has_channel = true;
+    all.park = (int)vf_spec_park(&all);
+    VF_CLEANUP_FREE char *text = vf_spec_encode(&all);
+    vf_spec_free(&all);
     if (!text)
         return vf_fail(err, VF_NO_MEMORY, "journal");
     return replace(run_dirfd, id, VF_RECORD_SPEC_NAME, text, NULL, err);

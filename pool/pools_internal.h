@@ -235,7 +235,8 @@ void vf_refill_failed(struct vf_pool *pool, const struct vf_error *err);
 void vf_refill_worked(struct vf_pool *pool);
 /* Destroys parked and standby VMs of that generation; 0: all. */
 void vf_pool_empty(struct vf_pool *pool, int64_t generation);
-bool vf_pool_parks_paused(const struct vf_pool *pool);
+/* Whether it is to wait paused: as pool or spec say, if its VMM can. */
+bool vf_slot_parks_paused(const struct vf_slot *s);
 
 /* --- slot.c */
 enum vf_make { VF_MAKE_CLONE, VF_MAKE_COLD, VF_MAKE_STANDBY };

@@ -10,11 +10,19 @@
 #include <stdlib.h>
 #include "base/clock.h"
 #include "pool/pools_internal.h"
+#include "vmm/vmm.h"
 
-bool vf_pool_parks_paused(const struct vf_pool *pool)
+bool vf_slot_parks_paused(const struct vf_slot *s)
 {
-    return pool->config.park == VF_POOL_PARK_SPEC ? vf_spec_park(&pool->spec) == VF_PARK_PAUSED
-                                                  : pool->config.park == VF_POOL_PARK_PAUSED;
+    const struct vf_vm_info *info = vf_vm_info_of(vf_instance_vm(s->vm));
+    const struct vf_spec *spec = vf_instance_spec(s->vm);
+    struct vf_vmm_caps caps;
+    vf_vmm_find(vf_spec_vmm_names[spec->vmm])
+        ->capabilities(info->version[0] ? info->version : NULL, &caps);
+    if (!caps.park_paused)
+        return false;
+    return s->pool->config.park == VF_POOL_PARK_SPEC ? vf_spec_park(spec) == VF_PARK_PAUSED
+                                                     : s->pool->config.park == VF_POOL_PARK_PAUSED;
 }
 
 void vf_pool_empty(struct vf_pool *pool, int64_t generation)

@@ -71,7 +71,7 @@ void vf_pool_write_template(struct vf_json_writer *w, const char *key, const str
     put_number(w, "generation", pool->current);
     vf_jw_string(w, "created", m ? m->created : NULL);
     vf_jw_int(w, "clones", pool->clones);
-    vf_jw_string(w, "vmm", vf_spec_vmm_names[pool->spec.vmm]);
+    vf_jw_string(w, "vmm", vf_spec_vmm_names[m ? m->spec.vmm : pool->spec.vmm]);
     vf_jw_string(w, "vmm_version", m ? m->vmm.version : NULL);
     vf_jw_string(w, "accel", m ? vf_accel_names[m->vmm.accel] : NULL);
     vf_jw_int(w, "memory_bytes", (int64_t)vf_spec_memory_bytes(&pool->spec));
@@ -215,7 +215,8 @@ static void put_agent(struct vf_json_writer *w, const struct vf_slot *s)
     snprintf(path, sizeof(path), "/v1/vms/%s/exec", s->id);
     vf_jw_begin(w, "agent", '{');
     vf_jw_string(w, "exec", path);
-    vf_jw_string(w, "channel", vf_channel_names[s->pool->spec.agent.channel]);
+    const struct vf_spec *spec = s->vm ? vf_instance_spec(s->vm) : &s->pool->spec;
+    vf_jw_string(w, "channel", vf_channel_names[spec->agent.channel]);
     if (asprintf(&sock, "%s/%s/agent.sock", s->pools->run_path, s->id) < 0)
         sock = NULL;
     vf_jw_string(w, "socket", sock);

@@ -210,7 +210,7 @@ int vf_slots_on_step(void *arg, struct vf_instance *vm, const char *stage, struc
         if (strcmp(map[i].stage, stage) != 0 || s->record_state == (int)map[i].state)
             continue;
         if (s->record_state < 0) {
-            int r = vf_record_write_spec(p->run_dirfd, s->id, &s->pool->spec, err);
+            int r = vf_record_write_spec(p->run_dirfd, s->id, vf_instance_spec(vm), err);
             if (r < 0)
                 return r;
         }
@@ -346,7 +346,7 @@ void vf_slot_settle(struct vf_slot *s)
         vf_slot_destroy(s);
         return;
     }
-    s->paused = vf_pool_parks_paused(pool);
+    s->paused = vf_slot_parks_paused(s);
     if (!s->paused) {
         become_parked(s);
         return;
