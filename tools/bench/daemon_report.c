@@ -7,9 +7,10 @@ static int guests(struct bench *b, const char *specs, struct vf_error *err)
 {
     static const struct subject linux_tcg = {VF_SPEC_VMM_QEMU, "linux", VF_ACCEL_TCG};
     int r = 0;
-    fprintf(stderr, "measuring: a daemon with Linux guests on tcg\n");
-    if (bench_can(b, &linux_tcg))
+    if (bench_can(b, &linux_tcg)) {
+        fprintf(stderr, "measuring: a daemon with Linux guests on tcg\n");
         r = daemon_guest(b, specs, &linux_tcg, false, err);
+    }
     for (int i = 0; r == 0 && bench_vmms[i] != VF_SPEC_VMM_COUNT; i++) {
         struct subject of = {bench_vmms[i], "tiny", VF_ACCEL_KVM};
         if (!bench_can(b, &of))
