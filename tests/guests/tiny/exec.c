@@ -31,9 +31,10 @@ enum kind { FREE, TEXT, CAT, RANDOM, FILL, HANG };
 static struct exec {
     enum kind kind;
     uint32_t id;
-    uint8_t stream;  /* where output goes: VF_MSG_STDOUT or VF_MSG_STDERR */
-    uint32_t window; /* bytes the host still takes */
-    uint64_t left;   /* RANDOM, FILL: bytes still to make */
+    struct channel *channel; /* on which it was asked for */
+    uint8_t stream;          /* where output goes: VF_MSG_STDOUT or VF_MSG_STDERR */
+    uint32_t window;         /* bytes the host still takes */
+    uint64_t left;           /* RANDOM, FILL: bytes still to make */
     uint32_t status;
     int64_t deadline_ns; /* 0: none */
     bool input_ended;    /* CAT */
@@ -51,7 +52,7 @@ static uint32_t counter;
 static struct exec *find(uint32_t id)
 {
     for (unsigned i = 0; i < MAX_EXECS; i++)
-        if (execs[i].kind != FREE && execs[i].id == id)
+        if (execs[i].kind != FREE && execs[i].channel == current && execs[i].id == id)
             return &execs[i];
     return NULL;
 }
@@ -80,10 +81,11 @@ static void end(struct exec *e, uint32_t signal, bool timed_out)
     release(e);
 }
 
-void exec_end_all(void)
+void exec_end_all(const struct channel *c)
 {
     for (unsigned i = 0; i < MAX_EXECS; i++)
-        release(&execs[i]);
+        if (!c || execs[i].channel == c)
+            release(&execs[i]);
 }
 
 static void append(struct exec *e, const void *data, size_t len)
@@ -229,6 +231,7 @@ void exec_start(const struct vf_wire_frame *f)
         return;
     }
     e->id = f->id;
+    e->channel = current;
     e->window = VF_WIRE_WINDOW;
     e->left = 0;
     e->status = 0;
@@ -340,6 +343,7 @@ static bool step(struct exec *e)
     uint8_t data[CHUNK];
     uint32_t max = e->window < CHUNK ? e->window : CHUNK;
 
+    current = e->channel;
     if (e->deadline_ns != 0 && clock_ns() >= e->deadline_ns) {
         end(e, SIG_KILL, true);
         return true;

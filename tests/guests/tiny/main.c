@@ -13,7 +13,9 @@ enum misbehaviour misbehaviour;
 bool frozen;
 int64_t arrival_ns;
 struct vf_wire_writer writer;
-static struct vf_wire_reader reader;
+static struct channel com1 = {.read = serial_read, .write = serial_write};
+static struct channel vsock = {.read = vsock_read, .write = vsock_write};
+struct channel *current = &com1;
 static uint8_t encoded[VF_WIRE_MAX_FRAME];
 
 void send(void)
@@ -21,11 +23,11 @@ void send(void)
     size_t n = vf_wire_end(&writer, encoded);
 
     if (misbehaviour == HALF_FRAME && frozen) {
-        serial_write(encoded, n / 2);
+        current->write(encoded, n / 2);
         misbehaviour = MUTE;
         return;
     }
-    serial_write(encoded, n);
+    current->write(encoded, n);
 }
 
 void send_error(uint32_t id, uint32_t linux_errno, const char *text)
@@ -76,7 +78,7 @@ static _Noreturn void flood(void)
 
     for (;;) {
         if (misbehaviour == FLOOD_GARBAGE) {
-            serial_write(junk, sizeof(junk) - 1);
+            current->write(junk, sizeof(junk) - 1);
         } else {
             vf_wire_start(&writer, VF_MSG_PONG, 0x600df00d);
             send();
@@ -97,7 +99,7 @@ static void answer(const struct vf_wire_frame *f)
     }
     switch (f->type) {
     case VF_MSG_HELLO:
-        exec_end_all();
+        exec_end_all(current);
         vf_wire_start(&writer, VF_MSG_HELLO_OK, f->id);
         state_put_hello(&writer);
         send();
@@ -115,7 +117,7 @@ static void answer(const struct vf_wire_frame *f)
         send();
         break;
     case VF_MSG_FREEZE:
-        exec_end_all();
+        exec_end_all(NULL);
         vf_wire_start(&writer, VF_MSG_FREEZE_OK, f->id);
         send();
         choose_misbehaviour("misbehave-frozen");
@@ -138,10 +140,41 @@ static void answer(const struct vf_wire_frame *f)
     }
 }
 
-void main_loop(void)
+/* Takes what came in on c, if anything, and answers it. */
+static bool serve(struct channel *c)
 {
     uint8_t input[256];
+    bool fresh = c->reader.len == 0;
+    size_t n = c->read(input, sizeof(input)), used = 0;
 
+    if (n == 0)
+        return false;
+    current = c;
+    if (fresh)
+        arrival_ns = clock_ns();
+    while (used < n) {
+        struct vf_wire_frame f;
+        used += vf_wire_feed(&c->reader, input + used, n - used, &f);
+        if (f.type != 0)
+            answer(&f);
+    }
+    return true;
+}
+
+static bool serve_vsock(void)
+{
+    static uint32_t talk;
+
+    if (talk != vsock_talks) { /* another connection: nothing of the one before goes on */
+        talk = vsock_talks;
+        vf_wire_reset(&vsock.reader);
+        exec_end_all(&vsock);
+    }
+    return serve(&vsock);
+}
+
+void main_loop(void)
+{
     choose_misbehaviour("misbehave");
     if (misbehaviour == PANIC_BOOT)
         panic();
@@ -150,19 +183,13 @@ void main_loop(void)
     state_init();
     while (misbehaviour == MUTE_BOOT)
         ;
+    bool has_vsock = vsock_init();
     serial_write((const uint8_t *)"", 1);
     for (;;) {
-        bool fresh = reader.len == 0;
-        size_t n = serial_read(input, sizeof(input)), used = 0;
-        if (fresh && n > 0)
-            arrival_ns = clock_ns();
-        while (used < n) {
-            struct vf_wire_frame f;
-            used += vf_wire_feed(&reader, input + used, n - used, &f);
-            if (f.type != 0)
-                answer(&f);
-        }
-        if (n == 0)
+        bool quiet = !serve(&com1);
+        if (has_vsock && serve_vsock())
+            quiet = false;
+        if (quiet)
             exec_step();
     }
 }

@@ -37,7 +37,7 @@ struct pvh_start_info {
 void main_loop(void) __attribute__((noreturn));
 void tiny_main(const struct pvh_start_info *info);
 
-static char cmdline[1024];
+static char cmdline[2048];
 
 void tiny_main(const struct pvh_start_info *info)
 {
@@ -51,9 +51,14 @@ void tiny_main(const struct pvh_start_info *info)
 
 const char *cmdline_value(const char *name, size_t *ret_len)
 {
+    return cmdline_next(name, NULL, ret_len);
+}
+
+const char *cmdline_next(const char *name, const char *after, size_t *ret_len)
+{
     size_t len = text_len(name);
 
-    for (const char *p = cmdline; *p;) {
+    for (const char *p = after ? after : cmdline; *p;) {
         const char *end = p;
         while (*end && *end != ' ')
             end++;

@@ -1,9 +1,10 @@
-/* The tiny guest: a PVH kernel of a few KiB that speaks the agent protocol over COM1. It boots in
- * about a millisecond and needs only in, out and plain integer instructions, so it runs where Linux
- * does not. No interrupts, no paging, no floating point: it polls.
+/* The tiny guest: a PVH kernel of a few KiB that speaks the agent protocol over COM1, and over vsock if the
+ * VM has such a device. It boots in about a millisecond and needs only in, out and plain integer
+ * instructions, so it runs where Linux does not. No interrupts, no paging, no floating point: it polls.
  *
  *     start.c   entry from the VMM, command line, memory functions
  *     serial.c  COM1
+ *     virtio*.c, vsock.c  the vsock device (virtio.h)
  *     clock.c   time from the TSC
  *     state.c   what a clone must get anew: random state, clock, identity, nonce
  *     exec.c    the built-in commands and their streams
@@ -29,6 +30,23 @@ static inline uint8_t inb(uint16_t port)
     return v;
 }
 
+static inline void outw(uint16_t port, uint16_t v)
+{
+    __asm__ volatile("outw %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static inline void outl(uint16_t port, uint32_t v)
+{
+    __asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static inline uint32_t inl(uint16_t port)
+{
+    uint32_t v;
+    __asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+
 static inline uint64_t rdtsc(void)
 {
     uint64_t v;
@@ -44,12 +62,23 @@ size_t text_len(const char *s);
 bool text_is(const void *data, size_t len, const char *s);
 /* The value of a "name=value" word of the kernel command line, or NULL; not NUL-ended. */
 const char *cmdline_value(const char *name, size_t *ret_len);
+/* The same, of the next such word after the one whose value is after; NULL: the first. */
+const char *cmdline_next(const char *name, const char *after, size_t *ret_len);
 
 /* --- serial.c */
 void serial_init(void);
 /* Up to max bytes that are there now, ending early after a zero byte; 0 if there are none. */
 size_t serial_read(uint8_t *buf, size_t max);
 void serial_write(const uint8_t *data, size_t len);
+
+/* --- vsock.c */
+/* False: there is no such device. */
+bool vsock_init(void);
+/* Likewise; must be called for anything to go on there. */
+size_t vsock_read(uint8_t *buf, size_t max);
+/* Drops what is left if the connection ends, or another takes its place. */
+void vsock_write(const uint8_t *data, size_t len);
+extern uint32_t vsock_talks; /* connections so far */
 
 /* --- clock.c: ns since the clock was made; goes on across a restore like the TSC does */
 void clock_init(void);
@@ -83,17 +112,25 @@ extern char hostname[64];
 extern uint8_t machine_id[16];
 
 /* --- exec.c */
+struct channel;
 void exec_start(const struct vf_wire_frame *f);
 void exec_stdin(const struct vf_wire_frame *f);
 void exec_credit(const struct vf_wire_frame *f);
 void exec_kill(const struct vf_wire_frame *f);
-/* Ends all of them without a word: their talk is over. */
-void exec_end_all(void);
+/* Ends those of one channel, or (NULL) all of them, without a word: their talk is over. */
+void exec_end_all(const struct channel *c);
 /* One step of whatever runs. Returns false if nothing can go on. */
 bool exec_step(void);
 
 /* --- main.c */
 extern int64_t arrival_ns; /* clock_ns() when the first bytes of the frame being answered came */
+/* A way to the host. Whoever speaks is answered on the channel it spoke on. */
+struct channel {
+    size_t (*read)(uint8_t *buf, size_t max);
+    void (*write)(const uint8_t *data, size_t len);
+    struct vf_wire_reader reader;
+};
+extern struct channel *current; /* where send writes to */
 extern struct vf_wire_writer writer;
 void send(void); /* what writer holds */
 void send_error(uint32_t id, uint32_t linux_errno, const char *text);
