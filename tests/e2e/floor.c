@@ -10,6 +10,7 @@
 struct floor_run {
     struct sup s;
     const struct sup_target *t;
+    const char *channel;
     char out[1024];
 };
 
@@ -18,12 +19,11 @@ static int run(struct floor_run *f, const char *what, const char *more)
 {
     char command[4096];
     const char *build = getenv("VF_BUILD");
-    snprintf(
-        command, sizeof(command),
-        "timeout 60 '%s/vmfactory-floor' %s --vmm %s --binary '%s' --accel kvm --channel serial "
-        "--memory-mib 64 --dir '%s' %s 2>&1",
-        build && build[0] ? build : "build", what, f->t->driver, sup_target_binary(f->t), f->s.dir,
-        more);
+    snprintf(command, sizeof(command),
+             "timeout 60 '%s/vmfactory-floor' %s --vmm %s --binary '%s' --accel kvm --channel %s "
+             "--memory-mib 64 --dir '%s' %s 2>&1",
+             build && build[0] ? build : "build", what, f->t->driver, sup_target_binary(f->t),
+             f->s.dir, more);
     FILE *p = popen(command, "re");
     cr_assert(p);
     size_t n = fread(f->out, 1, sizeof(f->out) - 1, p);
@@ -41,11 +41,12 @@ static void expect(struct floor_run *f, const char *const *names)
 }
 
 /* state: what clone takes, in the directory that a cold boot has kept. */
-static void chain(const char *name, const struct sup_target *t, const char *state, bool wakes)
+static void chain(const char *name, const struct sup_target *t, const char *channel,
+                  const char *state, bool wakes)
 {
     static const char *const of_cold[] = {"vmm=", "boot=", "renew=", "total=", "save=", NULL};
     static const char *const of_clone[] = {"vmm=", "restore=", "resume=", "prove=", "total=", NULL};
-    struct floor_run f = {.t = t};
+    struct floor_run f = {.t = t, .channel = channel};
     char more[1024];
     const char *missing = sup_target_missing(t);
     if (missing)
@@ -73,15 +74,25 @@ static void chain(const char *name, const struct sup_target *t, const char *stat
 
 Test(floor, qemu, .timeout = 120)
 {
-    chain("qemu", &sup_qemu_kvm_tiny, "state", true);
+    chain("qemu", &sup_qemu_kvm_tiny, "serial", "state", true);
 }
 
 Test(floor, cloud_hypervisor, .timeout = 120)
 {
-    chain("cloud_hypervisor", &sup_cloud_hypervisor_tiny, "", true);
+    chain("cloud_hypervisor", &sup_cloud_hypervisor_tiny, "serial", "", true);
 }
 
 Test(floor, firecracker, .timeout = 120)
 {
-    chain("firecracker", &sup_firecracker_tiny, "state", false);
+    chain("firecracker", &sup_firecracker_tiny, "serial", "state", false);
+}
+
+Test(floor, cloud_hypervisor_vsock, .timeout = 120)
+{
+    chain("cloud_hypervisor_vsock", &sup_cloud_hypervisor_tiny, "vsock", "", true);
+}
+
+Test(floor, firecracker_vsock, .timeout = 120)
+{
+    chain("firecracker_vsock", &sup_firecracker_tiny, "vsock", "state", false);
 }

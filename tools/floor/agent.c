@@ -13,6 +13,10 @@
 #include "tools/floor/floor.h"
 
 #define HELLO_AGAIN_MS 50
+/* While a guest boots, its vsock refuses, or says nothing. */
+#define CONNECT_MS 50
+#define CONNECT_PAUSE_US 200
+#define LISTEN_MS 20000
 
 static int rx = -1, tx = -1;
 static struct vf_wire_reader reader;
@@ -23,30 +27,40 @@ void agent_use(int rx_fd, int tx_fd)
     tx = tx_fd;
 }
 
-static void connect_guest(int fd)
-{
-    char line[64], c = 0;
-    text(line, sizeof(line), "CONNECT %llu\n", (unsigned long long)opt.port);
-    write_all(fd, line, strlen(line));
-    size_t n = 0;
-    while (c != '\n') { /* byte by byte: what follows the line is the guest's */
-        if (read(fd, &c, 1) != 1 || n == sizeof(line) - 1)
-            die("vsock: the guest does not listen on port %llu", (unsigned long long)opt.port);
-        line[n++] = c;
-    }
-    if (strncmp(line, "OK ", 3) != 0)
-        die("vsock: %.*s", (int)n, line);
-}
-
-void agent_connect(const char *name, bool vsock)
+static int connect_socket(const char *name)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     text(addr.sun_path, sizeof(addr.sun_path), "%s/%s", own_dir(), name);
     if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
         die("%s: %s", addr.sun_path, strerror(errno));
-    if (vsock)
-        connect_guest(fd);
+    return fd;
+}
+
+/* Reads the line byte by byte, for what follows it is the guest's. False if the guest does not listen. */
+static bool reaches_guest(int fd)
+{
+    char line[64], c = 0;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    text(line, sizeof(line), "CONNECT %llu\n", (unsigned long long)opt.port);
+    write_all(fd, line, strlen(line));
+    for (size_t n = 0; c != '\n'; line[n++] = c)
+        if (poll(&p, 1, CONNECT_MS) != 1 || read(fd, &c, 1) != 1 || n == sizeof(line) - 1)
+            return false;
+    return strncmp(line, "OK ", 3) == 0;
+}
+
+void agent_connect(const char *name, bool vsock)
+{
+    int64_t until = now_us() + LISTEN_MS * 1000;
+    int fd = connect_socket(name);
+    while (vsock && !reaches_guest(fd)) {
+        if (now_us() > until)
+            die("vsock: the guest does not listen on port %llu", (unsigned long long)opt.port);
+        close(fd);
+        usleep(CONNECT_PAUSE_US);
+        fd = connect_socket(name);
+    }
     agent_use(fd, fd);
 }
 

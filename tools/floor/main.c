@@ -29,6 +29,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/wire.h"
 #include "tools/floor/floor.h"
 
 struct options opt = {.vmm = "qemu",
@@ -37,7 +38,7 @@ struct options opt = {.vmm = "qemu",
                       .channel_name = "virtio-serial",
                       .memory_fd = -1,
                       .parallel = 1,
-                      .port = 1024,
+                      .port = VF_WIRE_VSOCK_PORT,
                       .memory_mib = 256};
 pid_t vmm;
 char save_dir[PATH_MAX], memory_file[PATH_MAX];
