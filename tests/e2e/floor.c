@@ -23,7 +23,7 @@ static int run(struct floor_run *f, const char *what, const char *more)
              "timeout 60 '%s/vmfactory-floor' %s --vmm %s --binary '%s' --accel kvm --channel %s "
              "--memory-mib 64 --dir '%s' %s 2>&1",
              build && build[0] ? build : "build", what, f->t->driver, sup_target_binary(f->t),
-             f->s.dir, more);
+             f->channel, f->s.dir, more);
     FILE *p = popen(command, "re");
     cr_assert(p);
     size_t n = fread(f->out, 1, sizeof(f->out) - 1, p);
