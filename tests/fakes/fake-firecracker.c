@@ -7,7 +7,7 @@
  * at start:      exit0 exit-words segv no-socket bind-only late-listen version-MAJOR.MINOR.PATCH
  * GET /version:  version-number version-none version-text
  * all along:     bytewise noisy (stderr) contrary (refuses PATCH /vm, but does it)
- * load:          load-fails (an answer, then the end) load-exits load-crashes
+ * load:          load-fails (an answer, then the end) load-fails-late (the end, then an answer) load-exits load-crashes
  * guest:         resets (ends well once it runs)
  * at a request:  die hang close error plain-error text half endless-head endless-body nul bomb array
  *
@@ -195,7 +195,12 @@ static void load(const char *body)
     }
     if (is("load-crashes"))
         raise(SIGSEGV);
-    if (is("load-fails")) {
+    if (is("load-fails-late")) {
+        if (fork())
+            _exit(1);
+        nanosleep(&(struct timespec){.tv_nsec = 20 * 1000000}, NULL);
+    }
+    if (is("load-fails") || is("load-fails-late")) {
         refuse("Load snapshot error: fake state is corrupt");
         _exit(1);
     }
