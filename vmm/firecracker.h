@@ -72,7 +72,7 @@ struct vf_firecracker {
     int64_t launched_us;
     bool launched;
     bool ended; /* the process has, but the front is not told yet */
-    bool ended_well;
+    bool ended_by_guest;
     char ended_how[96];
     int closing; /* handles whose close callback is still to come */
     bool close_begun;

@@ -33,8 +33,7 @@ void vf_firecracker_report_end(struct vf_firecracker *f)
         return;
     if (f->wait_open)
         uv_timer_stop(&f->wait);
-    /* It ends well only when its guest has: by a reset, a power off or a triple fault. */
-    if (f->ended_well &&
+    if (f->ended_by_guest &&
         (vm->info.state == VF_VM_RUNNING || vm->op == VF_VM_OP_START || vm->op == VF_VM_OP_RESUME))
         vf_vm_emit(vm, VF_VM_EVENT_GUEST_SHUTDOWN, NULL);
     if (!vm->exited) /* else the callback has called stop */
@@ -49,7 +48,11 @@ static void on_no_answer(uv_timer_t *t)
 void vf_firecracker_ended(struct vf_firecracker *f, const struct vf_exit *how)
 {
     f->ended = true;
-    f->ended_well = !how->signaled && !how->unknown && how->code == 0;
+    /* It ends well only when its guest has, by a reset or a power off. A triple fault, which is a reset, too, makes it
+     * end with 0 or 1, as two of its threads race; then its log tells. */
+    f->ended_by_guest =
+        !how->signaled && !how->unknown &&
+        (how->code == 0 || strstr(vf_vm_last_words(&f->vm), "exit reason on vcpu run: Shutdown"));
     vf_exit_text(how, f->ended_how, sizeof(f->ended_how));
     /* What it has sent is still to be read, then the connection ends. */
     if (f->on_reply && !f->vm.stopping)

@@ -113,6 +113,10 @@ struct sup_vm {
 
 /* A VM with a directory of its own, not yet created; cfg is filled for a template of target. */
 struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char *name);
+/* Another vm for v, whose own was let go and freed: to adopt with sup_on_done and &v->op, then sup_wait. */
+void sup_vm_renew(struct sup_vm *v);
+/* The end of an operation: arg is its struct sup_op. */
+void sup_on_done(void *arg, const struct vf_error *err);
 /* A clone's config: the template's memory, private, incoming. */
 struct sup_vm *sup_vm_clone_of(struct sup *s, const struct sup_vm *tpl, const char *name);
 /* A memfd of the target's size; the test closes it. */

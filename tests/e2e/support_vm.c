@@ -223,6 +223,15 @@ struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char 
     return v;
 }
 
+void sup_vm_renew(struct sup_vm *v)
+{
+    struct vf_error e;
+    const struct vf_vmm_ops *ops = vf_vmm_find(v->target->driver);
+    cr_assert_null(v->vm);
+    cr_assert_eq(vf_vm_new(&v->s->loop, ops, on_event, v, &v->vm, &e), 0, "%s", e.msg);
+    v->op = (struct sup_op){.code = VF_INTERNAL};
+}
+
 struct sup_vm *sup_vm_clone_of(struct sup *s, const struct sup_vm *tpl, const char *name)
 {
     struct sup_vm *v = sup_vm_new(s, tpl->target, name);
@@ -234,7 +243,7 @@ struct sup_vm *sup_vm_clone_of(struct sup *s, const struct sup_vm *tpl, const ch
     return v;
 }
 
-static void on_done(void *arg, const struct vf_error *err)
+void sup_on_done(void *arg, const struct vf_error *err)
 {
     struct sup_op *op = arg;
     op->done = true;
@@ -260,28 +269,28 @@ int sup_try(struct sup_vm *v, enum vf_vm_op op, int dirfd, int64_t timeout_ms, s
     case VF_VM_OP_CREATE:
         if (timeout_ms > 0)
             v->cfg.create_timeout_ms = timeout_ms;
-        r = vf_vm_create(v->vm, &v->cfg, on_done, slot, err);
+        r = vf_vm_create(v->vm, &v->cfg, sup_on_done, slot, err);
         break;
     case VF_VM_OP_START:
-        r = vf_vm_start(v->vm, timeout_ms, on_done, slot, err);
+        r = vf_vm_start(v->vm, timeout_ms, sup_on_done, slot, err);
         break;
     case VF_VM_OP_PAUSE:
-        r = vf_vm_pause(v->vm, timeout_ms, on_done, slot, err);
+        r = vf_vm_pause(v->vm, timeout_ms, sup_on_done, slot, err);
         break;
     case VF_VM_OP_SAVE:
-        r = vf_vm_save(v->vm, dirfd, timeout_ms, on_done, slot, err);
+        r = vf_vm_save(v->vm, dirfd, timeout_ms, sup_on_done, slot, err);
         break;
     case VF_VM_OP_RESTORE:
-        r = vf_vm_restore(v->vm, dirfd, timeout_ms, on_done, slot, err);
+        r = vf_vm_restore(v->vm, dirfd, timeout_ms, sup_on_done, slot, err);
         break;
     case VF_VM_OP_RESUME:
-        r = vf_vm_resume(v->vm, timeout_ms, on_done, slot, err);
+        r = vf_vm_resume(v->vm, timeout_ms, sup_on_done, slot, err);
         break;
     case VF_VM_OP_BALLOON:
-        r = vf_vm_balloon(v->vm, v->cfg.memory_size / 2, timeout_ms, on_done, slot, err);
+        r = vf_vm_balloon(v->vm, v->cfg.memory_size / 2, timeout_ms, sup_on_done, slot, err);
         break;
     default:
-        r = vf_vm_query(v->vm, timeout_ms, on_done, slot, err);
+        r = vf_vm_query(v->vm, timeout_ms, sup_on_done, slot, err);
     }
     cr_assert_eq(slot->calls, 0, "done was called before the operation had returned");
     if (r < 0)
@@ -326,11 +335,11 @@ void sup_vm_stop_begin(struct sup_vm *v, int64_t grace_ms)
     struct vf_error e;
     v->stop = (struct sup_op){0};
     bool under_way = v->op.calls == 0 && v->op.code == VF_INTERNAL;
-    cr_assert_eq(vf_vm_stop(v->vm, grace_ms, on_done, &v->stop, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_vm_stop(v->vm, grace_ms, sup_on_done, &v->stop, &e), 0, "%s", e.msg);
     cr_assert_eq(v->stop.calls, 0, "stop was done before it had returned");
     if (under_way)
         cr_assert_eq(v->op.code, VF_CANCELLED, "stop ends the operation under way");
-    cr_assert_eq(vf_vm_stop(v->vm, 0, on_done, &v->stop, &e), vf_code_errno(VF_CONFLICT));
+    cr_assert_eq(vf_vm_stop(v->vm, 0, sup_on_done, &v->stop, &e), vf_code_errno(VF_CONFLICT));
 }
 
 void sup_vm_stop_end(struct sup_vm *v)
