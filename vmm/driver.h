@@ -68,6 +68,7 @@ void vf_vm_say(struct vf_vm *vm, const char *text, size_t len);
 
 extern const struct vf_vmm_ops vf_qemu_ops;
 extern const struct vf_vmm_ops vf_firecracker_ops;
+extern const struct vf_vmm_ops vf_cloud_hypervisor_ops;
 extern const struct vf_vmm_ops vf_null_ops;
 
 #endif

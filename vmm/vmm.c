@@ -41,7 +41,7 @@ static const char *const state_names[] = {"new",    "creating", "created",  "run
                                           "paused", "dead",     "stopping", "gone"};
 static_assert(sizeof(state_names) / sizeof(*state_names) == VF_VM_GONE + 1, "a name per state");
 
-const char *const vf_vmm_names[] = {"qemu", "firecracker", "null", NULL};
+const char *const vf_vmm_names[] = {"qemu", "cloud-hypervisor", "firecracker", "null", NULL};
 
 const char *vf_vm_state_name(enum vf_vm_state s)
 {
@@ -50,7 +50,8 @@ const char *vf_vm_state_name(enum vf_vm_state s)
 
 const struct vf_vmm_ops *vf_vmm_find(const char *name)
 {
-    static const struct vf_vmm_ops *const all[] = {&vf_qemu_ops, &vf_firecracker_ops, &vf_null_ops};
+    static const struct vf_vmm_ops *const all[] = {&vf_qemu_ops, &vf_cloud_hypervisor_ops,
+                                                   &vf_firecracker_ops, &vf_null_ops};
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         if (strcmp(all[i]->name, name) == 0)
             return all[i];

@@ -109,17 +109,25 @@ FOR_EACH_TARGET(bad_descriptors)
 
 /* ---- saved states */
 
+static const char *const *state_files(struct fixture *f)
+{
+    return vf_vmm_find(f->t->driver)->state_files;
+}
+
 /* A copy of every file of the template's directory, at most len bytes of each. */
 static int copy_saved(struct fixture *f, const char *name, size_t percent)
 {
-    struct vf_error e;
-    char *data;
-    size_t len;
     int dirfd = sup_dir(&f->s, name);
-    cr_assert_eq(vf_read_file(f->saved_dirfd, "state", 64 << 20, &data, &len, &e), 0, "%s", e.msg);
-    cr_assert_eq(vf_write_file(dirfd, "state", data, len * percent / 100, 0600, &e), 0, "%s",
-                 e.msg);
-    free(data);
+    for (const char *const *file = state_files(f); *file; file++) {
+        struct vf_error e;
+        char *data;
+        size_t len;
+        cr_assert_eq(vf_read_file(f->saved_dirfd, *file, 64 << 20, &data, &len, &e), 0, "%s",
+                     e.msg);
+        cr_assert_eq(vf_write_file(dirfd, *file, data, len * percent / 100, 0600, &e), 0, "%s",
+                     e.msg);
+        free(data);
+    }
     return dirfd;
 }
 
@@ -159,11 +167,16 @@ static void bad_saved_states(struct fixture *f)
     }
     int garbage = sup_dir(&f->s, "garbage");
     vf_random(noise, sizeof(noise));
-    cr_assert_eq(vf_write_file(garbage, "state", noise, sizeof(noise), 0600, &e), 0);
+    for (const char *const *file = state_files(f); *file; file++)
+        cr_assert_eq(vf_write_file(garbage, *file, noise, sizeof(noise), 0600, &e), 0);
     must_not_restore(f, garbage, "garbage");
     close(garbage);
     int link = sup_dir(&f->s, "link");
-    cr_assert_eq(symlinkat("../saved/state", link, "state"), 0);
+    for (const char *const *file = state_files(f); *file; file++) {
+        char target[64];
+        snprintf(target, sizeof(target), "../saved/%s", *file);
+        cr_assert_eq(symlinkat(target, link, *file), 0);
+    }
     must_not_restore(f, link, "a symlink");
     close(link);
     sup_digest(f->saved_fd, after);

@@ -179,6 +179,7 @@ void sup_close(struct sup *s)
     uv_walk(&s->loop, name_handle, text);
     cr_assert_eq(uv_loop_close(&s->loop), 0, "live handles:%s", text);
     vf_close_fd(&s->dirfd);
+    sup_remove_linked();
     sup_check_leaks(s, 0);
     for (int i = 0; i < SUP_MAX_FDS; i++)
         free(s->fds[i]);

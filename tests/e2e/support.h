@@ -102,6 +102,7 @@ struct sup_vm {
     struct vf_vm_config cfg;
     char name[32];
     int dirfd;
+    int own_memory;   /* -1: it has that of somebody else */
     struct sup_op op; /* the last one submitted */
     struct sup_op stop;
     enum vf_vm_event_type events[SUP_MAX_EVENTS];
@@ -119,8 +120,14 @@ void sup_vm_renew(struct sup_vm *v);
 void sup_on_done(void *arg, const struct vf_error *err);
 /* A clone's config: the template's memory, private, incoming. */
 struct sup_vm *sup_vm_clone_of(struct sup *s, const struct sup_vm *tpl, const char *name);
-/* A memfd of the target's size; the test closes it. */
+/* A memfd of the target's size, or a file with a name for a driver that needs one; the test closes it. */
 int sup_memory(const struct sup_target *t);
+/* Whether the target's driver saves from a file with a name only. */
+bool sup_linked_memory(const struct sup_target *t);
+/* A memfd with the same content, as the clones of such a target get it; the test closes it. */
+int sup_clone_memory(const struct sup_target *t, int fd);
+/* Removes what sup_memory has given names to: for sup_close. */
+void sup_remove_linked(void);
 /* The digest of all of it, hexadecimal, 65 bytes. */
 void sup_digest(int fd, char ret_hex[65]);
 /* A directory below s->dir; the test closes it. */

@@ -128,12 +128,64 @@ static uint64_t memory_size(const struct sup_target *t)
     return (t->linux_guest ? 256 : 64) * MIB;
 }
 
+bool sup_linked_memory(const struct sup_target *t)
+{
+    struct vf_vmm_caps caps;
+    const struct vf_vmm_ops *ops = vf_vmm_find(t->driver);
+    cr_assert(ops, "no driver %s", t->driver);
+    ops->capabilities(NULL, &caps);
+    return caps.linked_memory;
+}
+
+/* Files of memory that have a name, by serial number and this process. */
+static int n_linked;
+
+static void linked_name(int i, char ret[64])
+{
+    snprintf(ret, 64, "/dev/shm/vf-e2e-%d-%d", (int)getpid(), i);
+}
+
+void sup_remove_linked(void)
+{
+    char name[64];
+    while (n_linked > 0) {
+        linked_name(--n_linked, name);
+        unlink(name);
+    }
+}
+
+static int linked_file(void)
+{
+    char name[64];
+    if (n_linked == 0)
+        atexit(sup_remove_linked); /* a test that fails */
+    linked_name(n_linked++, name);
+    return open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+}
+
 int sup_memory(const struct sup_target *t)
 {
-    int fd = memfd_create("vf-e2e", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    cr_assert_geq(fd, 0);
+    int fd = sup_linked_memory(t) ? linked_file()
+                                  : memfd_create("vf-e2e", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    cr_assert_geq(fd, 0, "memory: %s", strerror(errno));
     cr_assert_eq(ftruncate(fd, (off_t)memory_size(t)), 0);
     return fd;
+}
+
+int sup_clone_memory(const struct sup_target *t, int fd)
+{
+    char buf[65536];
+    off_t at = 0, end = (off_t)memory_size(t);
+    int copy = memfd_create("vf-e2e", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    cr_assert_geq(copy, 0);
+    cr_assert_eq(ftruncate(copy, end), 0);
+    while ((at = lseek(fd, at, SEEK_DATA)) >= 0 && at < end) {
+        ssize_t n = pread(fd, buf, sizeof(buf), at);
+        cr_assert_gt(n, 0);
+        cr_assert_eq(pwrite(copy, buf, (size_t)n, at), n);
+        at += n;
+    }
+    return copy;
 }
 
 void sup_digest(int fd, char ret_hex[65])
@@ -197,6 +249,7 @@ struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char 
     s->vms[s->n_vms++] = v;
     v->s = s;
     v->target = t;
+    v->own_memory = -1;
     snprintf(v->name, sizeof(v->name), "%s", name);
     v->dirfd = sup_dir(s, name);
     const struct vf_vmm_ops *ops = vf_vmm_find(t->driver);
@@ -236,6 +289,12 @@ struct sup_vm *sup_vm_clone_of(struct sup *s, const struct sup_vm *tpl, const ch
 {
     struct sup_vm *v = sup_vm_new(s, tpl->target, name);
     v->cfg.memory_fd = tpl->cfg.memory_fd;
+    if (sup_linked_memory(v->target)) {
+        v->own_memory = v->cfg.memory_fd = sup_clone_memory(v->target, tpl->cfg.memory_fd);
+        cr_assert_eq(fcntl(v->own_memory, F_ADD_SEALS,
+                           F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
+                     0);
+    }
     v->cfg.memory_shared = false;
     v->cfg.incoming = true;
     v->cfg.kernel = v->cfg.initrd = v->cfg.cmdline = NULL;
@@ -354,6 +413,7 @@ void sup_vm_stop_end(struct sup_vm *v)
     v->vm = NULL;
     cr_assert_eq(sup_count_files(v->dirfd), 0, "%s: stop left files in its directory", v->name);
     vf_close_fd(&v->dirfd);
+    vf_close_fd(&v->own_memory);
 }
 
 void sup_vm_stop(struct sup_vm *v, int64_t grace_ms)
