@@ -28,6 +28,9 @@
 /* Its vsock is deaf after a pause and a resume in versions before. */
 #define PARKS_PAUSED VF_FIRECRACKER_VERSION(1, 17, 0)
 #define END_MS 10000
+/* It makes its table of descriptors as large as its limit is: 8 MiB of the kernel's memory each, where the limit is a
+ * million. This many serve a vsock with all the connections it takes. */
+#define MAX_FILES 2048
 
 static void capabilities(const char *version, struct vf_vmm_caps *ret)
 {
@@ -250,6 +253,7 @@ static int launch(struct vf_firecracker *f, const struct vf_vm_config *c,
         .output_fd = p->output,
         .has_cwd = true,
         .cwd_fd = f->dirfd,
+        .max_files = MAX_FILES,
         .die_with_parent = c->die_with_parent,
         .record = p->record,
     };

@@ -107,6 +107,10 @@ static int child_main(void *arg)
 
     struct rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
+    if (l->max_files) {
+        struct rlimit files = {(rlim_t)l->max_files, (rlim_t)l->max_files};
+        setrlimit(RLIMIT_NOFILE, &files); /* more than we may have: then it stays */
+    }
     struct sigaction dfl = {.sa_handler = SIG_DFL};
     for (int s = 1; s < NSIG; s++)
         sigaction(s, &dfl, NULL);

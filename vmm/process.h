@@ -23,11 +23,12 @@ struct vf_launch {
     char *const *argv;  /* NULL-ended */
     const int *fds;     /* fds[i] becomes descriptor VF_LAUNCH_FIRST_FD + i */
     int n_fds;
-    int output;           /* for stdout and stderr */
-    bool has_stdio;       /* stdin and stdout are these instead, stderr stays output */
+    int output;     /* for stdout and stderr */
+    bool has_stdio; /* stdin and stdout are these instead, stderr stays output */
     int input_fd, output_fd;
     bool has_cwd; /* it runs in this directory, else in ours */
     int cwd_fd;
+    int max_files;        /* how many descriptors it may have; 0: as many as we */
     bool die_with_parent; /* SIGKILL when the calling thread ends */
     int record;           /* the child writes there who it is, before it runs the binary; -1: not */
 };

@@ -240,6 +240,22 @@ REAL_TEST(clones_have_vsocks_of_their_own)
     close(dirfd);
 }
 
+/* It makes its table as large as its limit, and ours may be a million. */
+REAL_TEST(keeps_its_table_of_descriptors_small)
+{
+    char path[64], line[256];
+    int slots = 0;
+    struct sup_vm *v = new_vm(r, "vm");
+    sup_must(v, VF_VM_OP_CREATE, -1);
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)vf_vm_info_of(v->vm)->pid);
+    FILE *f = fopen(path, "re");
+    while (f && !slots && fgets(line, sizeof(line), f))
+        sscanf(line, "FDSize: %d", &slots);
+    cr_assert(f && slots > 0 && slots <= 2048, "%d slots", slots);
+    fclose(f);
+    sup_vm_stop(v, 0);
+}
+
 /* ---- adopted */
 
 static void let_go(struct real *r, struct sup_vm *v)
