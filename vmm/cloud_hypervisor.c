@@ -55,7 +55,7 @@ static int alloc(uv_loop_t *loop, struct vf_vm **ret_vm, struct vf_error *err)
     struct vf_ch *c = calloc(1, sizeof(*c));
     if (!c)
         return vf_fail(err, VF_NO_MEMORY, "Cloud Hypervisor driver");
-    c->process.pidfd = c->output.fd = c->events.fd = c->dirfd = c->save_fd = -1;
+    c->process.pidfd = c->output.fd = c->events.fd = c->dirfd = c->save_fd = c->work_fd = -1;
     *ret_vm = &c->vm;
     return 0;
 }
@@ -115,9 +115,10 @@ static void remove_files(struct vf_ch *c)
     for (int i = 0; i < VF_CH_FILE_COUNT; i++)
         if (c->files & 1u << i)
             unlinkat(c->dirfd, vf_ch_file_names[i], 0);
-    if (c->files)
-        vf_ch_forget_restore(c);
     vf_ch_forget_save(c);
+    if (c->files)
+        vf_ch_work_end(c, c->dirfd, VF_CH_RESTORE_DIR);
+    vf_close_fd(&c->work_fd);
 }
 
 static void close_handles(struct vf_ch *c)
@@ -126,9 +127,9 @@ static void close_handles(struct vf_ch *c)
         return;
     c->close_begun = true;
     c->closing = 1; /* this function's own share */
+    remove_files(c);
     c->closing += vf_vmm_http_close(c->http, on_http_closed, c);
     c->http = NULL;
-    remove_files(c);
     vf_close_fd(&c->dirfd);
     c->closing += vf_process_close(&c->process, on_process_closed);
     close_pipe(c, &c->output);

@@ -64,6 +64,7 @@ struct vf_ch {
     int dirfd;      /* the VM's directory; -1: not created */
     unsigned files; /* which of its files are there to be removed, bits */
     int save_fd;    /* where a save under way leaves its files; -1: none */
+    int work_fd;    /* the directory that it, or a restore, works in; -1: none */
 };
 
 /* Sends PUT (body may be NULL) or, with get, GET; fds may be NULL. */
@@ -86,9 +87,14 @@ void vf_ch_take_info(struct vf_ch *c, const struct vf_json *info);
 int vf_ch_adopt(struct vf_vm *vm, const struct vf_vm_adopt *a, struct vf_error *err);
 int vf_ch_save(struct vf_vm *vm, int dirfd, struct vf_error *err);
 int vf_ch_restore(struct vf_vm *vm, int dirfd, struct vf_error *err);
-/* Removes what a save or restore that has not ended has left. */
+/* The files of a saved VM, what it needs not have first; ends with NULL. */
+extern const char *const vf_ch_saved_names[];
+/* Makes dirfd/name, which work_fd then is. */
+int vf_ch_work_begin(struct vf_ch *c, int dirfd, const char *name, struct vf_error *err);
+/* Removes it, if it is there; needs no descriptors for what is expected in it. */
+void vf_ch_work_end(struct vf_ch *c, int dirfd, const char *name);
+/* Removes what a save that has not ended has left. */
 void vf_ch_forget_save(struct vf_ch *c);
-void vf_ch_forget_restore(struct vf_ch *c);
 /* Reads what the event monitor's FIFO has. */
 void vf_ch_read_events(struct vf_ch *c);
 

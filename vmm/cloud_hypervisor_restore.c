@@ -18,12 +18,6 @@
 #include "base/fd.h"
 #include "vmm/cloud_hypervisor.h"
 
-void vf_ch_forget_restore(struct vf_ch *c)
-{
-    if (c->dirfd >= 0)
-        vf_remove_tree(c->dirfd, VF_CH_RESTORE_DIR, NULL);
-}
-
 /* Whether the process has a userfaultfd; a VMM that runs as somebody else is taken at its word. */
 static bool has_userfaultfd(pid_t pid)
 {
@@ -67,7 +61,8 @@ static void on_restored(void *arg, const struct vf_vmm_http_reply *reply,
     struct vf_ch *c = arg;
     struct vf_error e;
     (void)reply;
-    vf_ch_forget_restore(c);
+    if (!c->close_begun)
+        vf_ch_work_end(c, c->dirfd, VF_CH_RESTORE_DIR);
     if (vf_ch_ended(c, VF_VM_OP_RESTORE, err))
         return;
     if (c->cfg.restore_mode != VF_RESTORE_ON_DEMAND)
@@ -123,17 +118,13 @@ static int make_dir(struct vf_ch *c, int dirfd, bool own_memory, struct vf_error
     if (n < 0)
         return vf_fail_errno(err, errno, "the directory to restore from");
     path[n] = 0;
-    if (mkdirat(c->dirfd, VF_CH_RESTORE_DIR, 0700) < 0)
-        return vf_fail_errno(err, errno, "directory '" VF_CH_RESTORE_DIR "'");
-    VF_CLEANUP_FD int own_fd = -1;
-    own_fd = openat(c->dirfd, VF_CH_RESTORE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (own_fd < 0)
-        return vf_fail_errno(err, errno, "directory '" VF_CH_RESTORE_DIR "'");
-    int r = make_config(c, dirfd, own_fd, own_memory, err);
+    int r = vf_ch_work_begin(c, c->dirfd, VF_CH_RESTORE_DIR, err);
     if (r == 0)
-        r = link_file(dirfd, path, VF_CH_STATE, own_fd, err);
+        r = make_config(c, dirfd, c->work_fd, own_memory, err);
+    if (r == 0)
+        r = link_file(dirfd, path, VF_CH_STATE, c->work_fd, err);
     if (r == 0 && own_memory)
-        r = link_file(dirfd, path, VF_CH_MEMORY, own_fd, err);
+        r = link_file(dirfd, path, VF_CH_MEMORY, c->work_fd, err);
     return r;
 }
 
@@ -181,6 +172,6 @@ int vf_ch_restore(struct vf_vm *vm, int dirfd, struct vf_error *err)
     if (r == 0)
         r = send_restore(c, err);
     if (r < 0)
-        vf_ch_forget_restore(c);
+        vf_ch_work_end(c, c->dirfd, VF_CH_RESTORE_DIR);
     return r;
 }

@@ -17,13 +17,34 @@
 
 #define SAVE_DIR VF_TMP_PREFIX "save"
 
-static const char *const files[] = {VF_CH_MEMORY, VF_CH_STATE, VF_CH_CONFIG};
+const char *const vf_ch_saved_names[] = {VF_CH_MEMORY, VF_CH_STATE, VF_CH_CONFIG, NULL};
+
+int vf_ch_work_begin(struct vf_ch *c, int dirfd, const char *name, struct vf_error *err)
+{
+    if (mkdirat(dirfd, name, 0700) < 0)
+        return vf_fail_errno(err, errno, "directory '%s'", name);
+    c->work_fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (c->work_fd >= 0)
+        return 0;
+    int e = errno;
+    unlinkat(dirfd, name, AT_REMOVEDIR);
+    return vf_fail_errno(err, e, "directory '%s'", name);
+}
+
+void vf_ch_work_end(struct vf_ch *c, int dirfd, const char *name)
+{
+    for (int i = 0; c->work_fd >= 0 && vf_ch_saved_names[i]; i++)
+        unlinkat(c->work_fd, vf_ch_saved_names[i], 0);
+    vf_close_fd(&c->work_fd);
+    if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
+        vf_remove_tree(dirfd, name, NULL);
+}
 
 void vf_ch_forget_save(struct vf_ch *c)
 {
     if (c->save_fd < 0)
         return;
-    vf_remove_tree(c->save_fd, SAVE_DIR, NULL);
+    vf_ch_work_end(c, c->save_fd, SAVE_DIR);
     vf_close_fd(&c->save_fd);
 }
 
@@ -35,18 +56,16 @@ static bool there(int dirfd, const char *name)
 
 static int take_files(struct vf_ch *c, struct vf_error *err)
 {
-    char from[64];
-    if (c->cfg.memory_shared && there(c->save_fd, SAVE_DIR "/" VF_CH_MEMORY)) {
+    bool has_memory = there(c->work_fd, VF_CH_MEMORY);
+    if (c->cfg.memory_shared && has_memory) {
         vf_fail(err, VF_VMM_FAILED, "Cloud Hypervisor has written the memory, though it is shared");
         return vf_hint(err, "the file behind memory_fd has lost its name: it must have one until "
                             "the save is done");
     }
-    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
-        snprintf(from, sizeof(from), SAVE_DIR "/%s", files[i]);
-        if (i == 0 && !there(c->save_fd, from))
-            continue;
-        if (renameat2(c->save_fd, from, c->save_fd, files[i], RENAME_NOREPLACE) < 0)
-            return vf_fail_errno(err, errno, "file '%s'", files[i]);
+    for (int i = has_memory ? 0 : 1; vf_ch_saved_names[i]; i++) {
+        const char *name = vf_ch_saved_names[i];
+        if (renameat2(c->work_fd, name, c->save_fd, name, RENAME_NOREPLACE) < 0)
+            return vf_fail_errno(err, errno, "file '%s'", name);
     }
     return 0;
 }
@@ -95,17 +114,15 @@ int vf_ch_save(struct vf_vm *vm, int dirfd, struct vf_error *err)
     struct vf_ch *c = (struct vf_ch *)vm;
     char path[PATH_MAX];
     int r = path_of(dirfd, path, sizeof(path), err);
-    for (size_t i = 0; r == 0 && i < sizeof(files) / sizeof(*files); i++)
-        if (there(dirfd, files[i]))
-            return vf_fail(err, VF_CONFLICT, "file '%s' exists already", files[i]);
-    if (r < 0)
+    for (int i = 0; r == 0 && vf_ch_saved_names[i]; i++)
+        if (there(dirfd, vf_ch_saved_names[i]))
+            return vf_fail(err, VF_CONFLICT, "file '%s' exists already", vf_ch_saved_names[i]);
+    if (r < 0 || (r = vf_ch_work_begin(c, dirfd, SAVE_DIR, err)) < 0)
         return r;
-    if (mkdirat(dirfd, SAVE_DIR, 0700) < 0)
-        return vf_fail_errno(err, errno, "directory '" SAVE_DIR "'");
     c->save_fd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
     if (c->save_fd < 0) {
         r = vf_fail_errno(err, errno, "the directory to save into");
-        unlinkat(dirfd, SAVE_DIR, AT_REMOVEDIR);
+        vf_ch_work_end(c, dirfd, SAVE_DIR);
         return r;
     }
     VF_CLEANUP_FREE char *body = save_body(path);

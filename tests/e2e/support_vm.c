@@ -1,6 +1,7 @@
 /* Targets and VMs for the end-to-end tests. */
 #include "tests/e2e/support.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -411,7 +412,11 @@ void sup_vm_stop_end(struct sup_vm *v)
     cr_assert_eq(vf_vm_info_of(v->vm)->pid, 0);
     vf_vm_free(v->vm);
     v->vm = NULL;
-    cr_assert_eq(sup_count_files(v->dirfd), 0, "%s: stop left files in its directory", v->name);
+    struct vf_names left;
+    if (vf_dir_names(v->dirfd, &left, NULL) == 0) {
+        cr_assert_eq(left.n, 0, "%s: stop left files in its directory: %s, …", v->name, left.v[0]);
+        vf_names_free(&left);
+    }
     vf_close_fd(&v->dirfd);
     vf_close_fd(&v->own_memory);
 }
@@ -431,12 +436,38 @@ void sup_vm_kill(struct sup_vm *v)
         vf_null_kill(v->vm);
 }
 
+/* Every thread of it: until the one that takes the signal has run, the others go on. */
+static bool is_stopped(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *d = opendir(path);
+    bool stopped = d != NULL;
+    for (struct dirent *e; stopped && (e = readdir(d));) {
+        char name[300], text[512];
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(name, sizeof(name), "%s/stat", e->d_name);
+        VF_CLEANUP_FD int fd = openat(dirfd(d), name, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+        text[n > 0 ? n : 0] = 0;
+        const char *p = strrchr(text, ')');
+        stopped = !p || p[2] == 'T' || p[2] == 'Z' || p[2] == 'X';
+    }
+    if (d)
+        closedir(d);
+    return stopped;
+}
+
 void sup_vm_hang(struct sup_vm *v)
 {
     pid_t pid = vf_vm_info_of(v->vm)->pid;
     struct vf_null_script script;
     if (pid > 0) {
+        int64_t deadline_us = vf_deadline_after_ms(SUP_LONG_MS);
         cr_assert_eq(kill(pid, SIGSTOP), 0);
+        while (!is_stopped(pid))
+            cr_assert_neq(vf_deadline_left_ms(deadline_us), 0, "%s does not stop", v->name);
         return;
     }
     cr_assert_eq(vf_null_script_parse("create:hang;start:hang;pause:hang;save:hang;restore:hang;"
