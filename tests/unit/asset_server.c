@@ -49,6 +49,8 @@ static bool read_request(struct conn *c, char *buf, size_t size)
             return false;
         len += (size_t)n;
         buf[len] = '\0';
+        if (buf[0] != 'G') /* TLS, where none is spoken */
+            return false;
         if (strstr(buf, "\r\n\r\n"))
             return true;
     }

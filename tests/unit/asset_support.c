@@ -38,7 +38,8 @@ void ast_close(struct ast *t)
 {
     cr_expect_eq(uv_loop_close(&t->loop), 0, "a handle is live");
     ast_close_store(t);
-    free(t->body);
+    for (int i = 0; i < t->n_bodies; i++)
+        free(t->bodies[i]);
     scratch_close(&t->scratch);
 }
 
@@ -52,15 +53,30 @@ void ast_digest(const void *data, size_t len, char ret[VF_SHA256_HEX])
 
 void ast_body(struct ast *t, size_t len, unsigned seed)
 {
-    free(t->body);
     t->body = malloc(len);
     cr_assert_not_null(t->body);
+    cr_assert_lt(t->n_bodies, (int)(sizeof(t->bodies) / sizeof(*t->bodies)));
+    t->bodies[t->n_bodies++] = t->body;
     t->len = len;
     for (size_t i = 0; i < len; i++) {
         seed = seed * 1103515245 + 12345;
         t->body[i] = (char)(seed >> 16);
     }
     ast_digest(t->body, len, t->sha256);
+}
+
+void ast_make_source(struct ast *t, char url[500])
+{
+    char path[400];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/source", t->scratch.path);
+    snprintf(url, 500, "file://%s", path);
+    file = fopen(path, "we");
+    cr_assert_not_null(file);
+    cr_assert_eq(fwrite(t->body, 1, t->len, file), t->len);
+    fclose(file);
+    cr_assert_eq(chmod(path, 0644), 0);
 }
 
 void ast_asset(struct vf_asset *ret, const char *name, const char *kind, const char *url,

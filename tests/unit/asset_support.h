@@ -15,7 +15,9 @@ struct ast {
     char dir[300]; /* the store's */
     uv_loop_t loop;
     struct vf_asset_store *store;
-    char *body; /* something to serve */
+    char *body;      /* something to serve */
+    char *bodies[8]; /* all that there were: a server may still send one */
+    int n_bodies;
     size_t len;
     char sha256[VF_SHA256_HEX]; /* of it */
 };
@@ -28,6 +30,8 @@ void ast_reopen(struct ast *t);
 void ast_close_store(struct ast *t);
 /* Makes t->body len bytes that differ by seed, and its digest. */
 void ast_body(struct ast *t, size_t len, unsigned seed);
+/* Puts t->body into a file that anyone may read; its URL. */
+void ast_make_source(struct ast *t, char url[500]);
 void ast_digest(const void *data, size_t len, char ret[VF_SHA256_HEX]);
 
 /* An asset for this host; more: further members as JSON, or "". Freed by vf_asset_free. */

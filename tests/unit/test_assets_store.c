@@ -1,11 +1,8 @@
-/* The store of assets: what is in it, hashed again, removed; and kill -9 at each step of a file's way into it. */
+/* The store of assets: what is in it, hashed again, removed. */
 #include <errno.h>
-#include <signal.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "asset_support.h"
-#include "base/failpoint.h"
 
 static struct ast t;
 
@@ -21,29 +18,14 @@ static void teardown(void)
 
 TestSuite(assets_store, .init = setup, .fini = teardown, .timeout = 60);
 
-/* Puts t.body into a file, and gives its URL. */
-static void make_source(char url[500])
-{
-    char path[400];
-    FILE *file;
-
-    snprintf(path, sizeof(path), "%s/source", t.scratch.path);
-    snprintf(url, 500, "file://%s", path);
-    file = fopen(path, "we");
-    cr_assert_not_null(file);
-    cr_assert_eq(fwrite(t.body, 1, t.len, file), t.len);
-    fclose(file);
-    cr_assert_eq(chmod(path, 0644), 0);
-}
-
-/* Brings it from there into the store. */
+/* Puts t.body into a file and that into the store. */
 static void bring_in(const char *kind)
 {
     char url[500];
     struct vf_asset a;
     struct ast_fetch f;
 
-    make_source(url);
+    ast_make_source(&t, url);
     ast_asset(&a, "thing", kind, url, t.sha256, 0, "");
     ast_begin(&t, &a, &f);
     vf_asset_free(&a);
@@ -223,106 +205,4 @@ Test(assets_store, gc_spares_what_is_kept)
     r.removed = 0;
     cr_expect_eq(vf_asset_store_gc(t.store, keep, on_removed, &r, false, &err), 0, "%s", err.msg);
     cr_expect_eq(r.removed, 0);
-}
-
-/* ---- kill -9 */
-
-/* In a child: a store of its own, one fetch, to its end. */
-static void fetch_until(const char *point, const struct vf_asset *a)
-{
-    struct ast mine = t;
-    struct ast_fetch f;
-
-    if (vf_failpoint_arm(point) != 0 || uv_loop_init(&mine.loop) != 0)
-        _exit(1);
-    ast_reopen(&mine);
-    ast_begin(&mine, a, &f);
-    while (!f.done)
-        uv_run(&mine.loop, UV_RUN_ONCE);
-    _exit(2);
-}
-
-static void die_at(const char *point)
-{
-    char url[500];
-    struct vf_asset a;
-    int status;
-    pid_t pid;
-
-    make_source(url);
-    ast_asset(&a, "thing", "vmm", url, t.sha256, 0, "");
-    pid = fork();
-    cr_assert_geq(pid, 0);
-    if (pid == 0)
-        fetch_until(point, &a);
-    vf_asset_free(&a);
-    cr_assert_eq(waitpid(pid, &status, 0), pid);
-    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "%s: %d", point, status);
-}
-
-Test(assets_store, killed_at_each_step)
-{
-    static const struct {
-        const char *point;
-        bool there, part;
-    } after[] = {{"asset.part.written", false, true},
-                 {"asset.before-rename", false, true},
-                 {"asset.after-rename", true, false}};
-    size_t tried = 0;
-
-    for (size_t i = 0; i < sizeof(after) / sizeof(*after); i++) {
-        ast_body(&t, 600000, (unsigned)i + 20);
-        die_at(after[i].point);
-        cr_expect_eq(ast_part(&t, t.sha256) > 0, after[i].part, "%s", after[i].point);
-        if (after[i].there)
-            ast_expect_there(&t, 0555);
-        else
-            ast_expect_absent(&t, false);
-        bring_in("vmm"); /* goes on from there */
-        ast_expect_there(&t, 0555);
-    }
-    for (size_t i = 0; vf_failpoint_names[i] != NULL; i++)
-        tried += strncmp(vf_failpoint_names[i], "asset.", 6) == 0;
-    cr_expect_eq(tried, sizeof(after) / sizeof(*after), "one has no test");
-}
-
-/* The mode is set before the name: what a crash leaves between the two can be taken up by who may not do everything. */
-static void take_up_read_only(const char *url)
-{
-    struct ast mine = t;
-    struct ast_fetch f;
-    struct vf_asset a;
-    char path[500];
-
-    snprintf(mine.dir, sizeof(mine.dir), "%s/theirs", t.scratch.path);
-    if (uv_loop_init(&mine.loop) != 0 || mkdir(mine.dir, 0700) != 0 ||
-        (geteuid() == 0 &&
-         (chmod(t.scratch.path, 0755) != 0 || chown(mine.dir, 65534, 65534) != 0 ||
-          setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)))
-        _exit(1);
-    ast_reopen(&mine);
-    ast_put_part(&mine, t.sha256, t.body, 1000);
-    snprintf(path, sizeof(path), "%s/partial/%s", mine.dir, t.sha256);
-    if (chmod(path, 0444) != 0 || open(path, O_RDWR | O_CLOEXEC) >= 0)
-        _exit(1);
-    ast_asset(&a, "thing", "image", url, t.sha256, 0, "");
-    ast_begin(&mine, &a, &f);
-    while (!f.done)
-        uv_run(&mine.loop, UV_RUN_ONCE);
-    _exit(f.err.code == VF_OK ? 0 : 2);
-}
-
-Test(assets_store, a_part_that_is_read_only_already)
-{
-    char url[500];
-    int status;
-    pid_t pid;
-
-    make_source(url);
-    pid = fork();
-    cr_assert_geq(pid, 0);
-    if (pid == 0)
-        take_up_read_only(url);
-    cr_assert_eq(waitpid(pid, &status, 0), pid);
-    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%x", status);
 }
