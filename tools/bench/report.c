@@ -164,6 +164,7 @@ static void json_environment(struct bench *b, struct vf_json_writer *w)
 static void json_series(struct vf_json_writer *w, struct series *s)
 {
     vf_jw_int(w, "n", (int64_t)s->n);
+    vf_jw_int(w, "min_us", series_percentile(s, 0));
     vf_jw_int(w, "p50_us", series_percentile(s, 50));
     vf_jw_int(w, "p90_us", series_percentile(s, 90));
     vf_jw_int(w, "p99_us", series_percentile(s, 99));
@@ -192,7 +193,9 @@ static void json_result(struct vf_json_writer *w, struct result *r)
     vf_jw_int(w, "memory_mib", r->memory_mib);
     vf_jw_int(w, "at_once", r->parallel);
     json_series(w, &r->ours);
-    vf_jw_int(w, "floor_n", (int64_t)r->floor.n);
+    vf_jw_begin(w, "floor", '{');
+    json_series(w, &r->floor);
+    vf_jw_end(w, '}');
     vf_jw_int(w, "floor_p50_us", series_percentile(&r->floor, 50));
     vf_jw_double(w, "ratio", ratio(r), 4);
     vf_jw_begin(w, "stages", '{');
