@@ -14,15 +14,16 @@ SAN ?=
 
 # Every Debian package that building, the demo and the tests use.
 DEPS := gcc libc6-dev make pkg-config libuv1-dev libcjson-dev libssl-dev libcurl4-openssl-dev \
-        libmicrohttpd-dev jq curl \
+        libmicrohttpd-dev libnl-3-dev libnl-route-3-dev libmnl-dev libnftnl-dev jq curl \
         libcriterion-dev python3 python3-yaml python3-jsonschema qemu-system-x86 qemu-utils \
-        gcc-multilib binutils cpio kmod busybox-static e2fsprogs zstd ca-certificates iproute2
+        gcc-multilib binutils cpio kmod busybox-static e2fsprogs zstd ca-certificates iproute2 \
+        nftables
 # What only `make check` uses: clang for libFuzzer; promtool and a real Prometheus, which takes some 320 MB with what it needs and,
 # where systemd runs, starts a service on port 9090, so the demo does without.
 CHECK_DEPS := prometheus clang libclang-rt-14-dev
 # And what only `make lint` uses.
 LINT_DEPS := clang-format clang-tidy cppcheck
-PKGS := libuv libcjson libcrypto libmicrohttpd libcurl
+PKGS := libuv libcjson libcrypto libmicrohttpd libcurl libnl-3.0 libnl-route-3.0 libmnl libnftnl
 
 B := build$(if $(SAN),/$(SAN))
 GUEST := build/guest

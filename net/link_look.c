@@ -1,0 +1,238 @@
+/* Reading interfaces, neighbours and routes. See link.h. */
+#include <errno.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netlink/msg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include "net/link.h"
+
+/* ---- links */
+
+static void read_stats(const struct nlattr *a, struct vf_link_info *l)
+{
+    struct rtnl_link_stats64 s = {0};
+    int len = nla_len(a);
+    memcpy(&s, nla_data(a), len < (int)sizeof(s) ? (size_t)len : sizeof(s));
+    l->rx_packets = s.rx_packets;
+    l->rx_bytes = s.rx_bytes;
+    l->rx_dropped = s.rx_dropped;
+    l->tx_packets = s.tx_packets;
+    l->tx_bytes = s.tx_bytes;
+    l->tx_dropped = s.tx_dropped;
+}
+
+static bool read_link(const struct nlmsghdr *h, struct vf_link_info *l)
+{
+    struct nlattr *t[IFLA_MAX + 1], *info[IFLA_INFO_MAX + 1];
+    const struct ifinfomsg *i = nlmsg_data(h);
+
+    memset(l, 0, sizeof(*l));
+    if (h->nlmsg_type != RTM_NEWLINK ||
+        nlmsg_parse((struct nlmsghdr *)h, sizeof(*i), t, IFLA_MAX, NULL) < 0)
+        return false;
+    l->index = i->ifi_index;
+    l->up = i->ifi_flags & IFF_UP;
+    if (t[IFLA_IFNAME])
+        nla_strlcpy(l->name, t[IFLA_IFNAME], sizeof(l->name));
+    if (t[IFLA_MTU])
+        l->mtu = (int)nla_get_u32(t[IFLA_MTU]);
+    if (t[IFLA_MASTER])
+        l->master = (int)nla_get_u32(t[IFLA_MASTER]);
+    if (t[IFLA_CARRIER])
+        l->carrier = nla_get_u8(t[IFLA_CARRIER]);
+    if (t[IFLA_ADDRESS] && nla_len(t[IFLA_ADDRESS]) == sizeof(l->mac))
+        memcpy(l->mac.b, nla_data(t[IFLA_ADDRESS]), sizeof(l->mac));
+    if (t[IFLA_STATS64])
+        read_stats(t[IFLA_STATS64], l);
+    if (t[IFLA_LINKINFO] && nla_parse_nested(info, IFLA_INFO_MAX, t[IFLA_LINKINFO], NULL) == 0 &&
+        info[IFLA_INFO_KIND])
+        nla_strlcpy(l->kind, info[IFLA_INFO_KIND], sizeof(l->kind));
+    return true;
+}
+
+struct links {
+    vf_link_each each;
+    void *arg;
+};
+
+static int each_link(const struct nlmsghdr *h, void *arg, struct vf_error *err)
+{
+    struct links *s = arg;
+    struct vf_link_info l;
+    return read_link(h, &l) ? s->each(&l, s->arg, err) : 0;
+}
+
+int vf_links(struct vf_nl *nl, vf_link_each each, void *arg, struct vf_error *err)
+{
+    struct {
+        struct nlmsghdr h;
+        struct ifinfomsg i;
+    } req = {.h = {.nlmsg_len = sizeof(req), .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_DUMP}};
+    struct links s = {each, arg};
+    return vf_nl_ask(nl, &req.h, each_link, &s, "list interfaces", err);
+}
+
+static int take_link(const struct vf_link_info *l, void *arg, struct vf_error *err)
+{
+    (void)err;
+    *(struct vf_link_info *)arg = *l;
+    return 0;
+}
+
+int vf_link_get(struct vf_nl *nl, const char *name, struct vf_link_info *ret, struct vf_error *err)
+{
+    struct {
+        struct nlmsghdr h;
+        struct ifinfomsg i;
+        struct nlattr a;
+        char name[VF_LINK_NAME];
+    } req = {.h = {.nlmsg_type = RTM_GETLINK}, .a = {.nla_type = IFLA_IFNAME}};
+    struct vf_link_info l = {0};
+    struct links s = {take_link, &l};
+
+    size_t len = strnlen(name, VF_LINK_NAME - 1);
+    memcpy(req.name, name, len);
+    req.a.nla_len = (uint16_t)(NLA_HDRLEN + len + 1);
+    req.h.nlmsg_len = (uint32_t)(offsetof(__typeof__(req), a) + NLA_ALIGN(req.a.nla_len));
+    int r = vf_nl_ask(nl, &req.h, each_link, &s, "look at an interface", err);
+    if (r < 0)
+        return vf_wrap(err, "interface %s", name);
+    *ret = l;
+    return 0;
+}
+
+/* ---- neighbours */
+
+struct neighbours {
+    struct vf_nl_batch *b;
+    int permanent;
+};
+
+static int each_neighbour(const struct nlmsghdr *h, void *arg, struct vf_error *err)
+{
+    struct neighbours *s = arg;
+    struct nlattr *t[NDA_MAX + 1];
+    const struct ndmsg *n = nlmsg_data(h);
+    (void)err;
+
+    if (h->nlmsg_type != RTM_NEWNEIGH ||
+        nlmsg_parse((struct nlmsghdr *)h, sizeof(*n), t, NDA_MAX, NULL) < 0 || !t[NDA_DST])
+        return 0;
+    if (n->ndm_state & NUD_NOARP)
+        return 0;
+    if (n->ndm_state & NUD_PERMANENT) {
+        s->permanent++;
+        return 0;
+    }
+    size_t dst_len = NLA_ALIGN(t[NDA_DST]->nla_len);
+    char *p = vf_nl_reserve(s->b, NLMSG_LENGTH(sizeof(*n)) + dst_len);
+    if (!p)
+        return 0;
+    struct nlmsghdr *d = (struct nlmsghdr *)p;
+    struct ndmsg *dn = NLMSG_DATA(d);
+    d->nlmsg_type = RTM_DELNEIGH;
+    d->nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof(*n)) + dst_len);
+    dn->ndm_family = n->ndm_family;
+    dn->ndm_ifindex = n->ndm_ifindex;
+    memcpy(dn + 1, t[NDA_DST], t[NDA_DST]->nla_len);
+    vf_nl_commit(s->b, "forget a neighbour");
+    return 0;
+}
+
+int vf_neighbours_flush(struct vf_nl *nl, int *ret_permanent, struct vf_error *err)
+{
+    struct {
+        struct nlmsghdr h;
+        struct ndmsg n;
+    } req = {
+        .h = {.nlmsg_len = sizeof(req), .nlmsg_type = RTM_GETNEIGH, .nlmsg_flags = NLM_F_DUMP}};
+    struct vf_nl_batch b = {0};
+    struct neighbours s = {.b = &b};
+    int r = vf_nl_ask(nl, &req.h, each_neighbour, &s, "list neighbours", err);
+    if (r == 0)
+        r = vf_nl_send(nl, &b, err);
+    vf_nl_batch_free(&b);
+    if (r == 0)
+        *ret_permanent = s.permanent;
+    return r;
+}
+
+/* ---- routes */
+
+struct route {
+    struct vf_cidr to;
+    int index;
+};
+struct found {
+    struct route *v;
+    int n, cap;
+};
+
+static int each_route(const struct nlmsghdr *h, void *arg, struct vf_error *err)
+{
+    struct found *f = arg;
+    struct nlattr *t[RTA_MAX + 1];
+    const struct rtmsg *m = nlmsg_data(h);
+
+    if (h->nlmsg_type != RTM_NEWROUTE || (m->rtm_flags & RTM_F_CLONED) ||
+        nlmsg_parse((struct nlmsghdr *)h, sizeof(*m), t, RTA_MAX, NULL) < 0 || !t[RTA_DST])
+        return 0;
+    if ((m->rtm_family != AF_INET && m->rtm_family != AF_INET6) || m->rtm_dst_len == 0 ||
+        m->rtm_type == RTN_MULTICAST)
+        return 0;
+    struct route r = {.to = {.ip.family = m->rtm_family, .bits = m->rtm_dst_len}};
+    if (nla_len(t[RTA_DST]) != vf_ip_len(&r.to.ip))
+        return 0;
+    memcpy(r.to.ip.b, nla_data(t[RTA_DST]), (size_t)vf_ip_len(&r.to.ip));
+    if (t[RTA_OIF])
+        r.index = (int)nla_get_u32(t[RTA_OIF]);
+    if (f->n == f->cap) {
+        int cap = 2 * f->cap + 64;
+        struct route *v = realloc(f->v, (size_t)cap * sizeof(*v));
+        if (!v)
+            return vf_fail(err, VF_NO_MEMORY, "routes: no memory");
+        f->v = v;
+        f->cap = cap;
+    }
+    f->v[f->n++] = r;
+    return 0;
+}
+
+static int check_route(const struct vf_address_pool *pool, const char *own,
+                       const struct route *route, struct vf_error *err)
+{
+    char a[VF_IP_TEXT], b[VF_IP_TEXT], name[VF_LINK_NAME] = "";
+
+    for (int i = 0; i < pool->n_prefixes; i++) {
+        if (!vf_cidr_overlap(&pool->prefixes[i], &route->to))
+            continue;
+        bool named = route->index && if_indextoname((unsigned)route->index, name);
+        if (named && strncmp(name, own, strlen(own)) == 0)
+            continue;
+        vf_fail(err, VF_CONFLICT, "network.prefixes[%d]: %s overlaps the host's route to %s%s%s", i,
+                vf_cidr_text(&pool->prefixes[i], a), vf_cidr_text(&route->to, b),
+                named ? " by " : "", name);
+        return vf_hint(err, "configure prefixes that the host does not use");
+    }
+    return 0;
+}
+
+int vf_routes_check(struct vf_nl *nl, const struct vf_address_pool *pool, const char *own,
+                    struct vf_error *err)
+{
+    struct {
+        struct nlmsghdr h;
+        struct rtmsg m;
+    } req = {
+        .h = {.nlmsg_len = sizeof(req), .nlmsg_type = RTM_GETROUTE, .nlmsg_flags = NLM_F_DUMP}};
+    struct found f = {0};
+    int r = vf_nl_ask(nl, &req.h, each_route, &f, "list routes", err);
+    for (int i = 0; r == 0 && i < f.n; i++)
+        r = check_route(pool, own, &f.v[i], err);
+    free(f.v);
+    return r;
+}

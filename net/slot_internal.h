@@ -1,0 +1,70 @@
+/* What the files of slots share; not for others. */
+#ifndef VF_NET_SLOT_INTERNAL_H
+#define VF_NET_SLOT_INTERNAL_H
+
+#include <pthread.h>
+#include "net/slot.h"
+
+#define VF_NET_PREFIX_MAX 8
+
+enum vf_net_state { VF_NET_MAKING, VF_NET_READY, VF_NET_TAKEN, VF_NET_DIRTY, VF_NET_STATES };
+
+struct vf_net {
+    struct vf_nets *slots;
+    struct vf_net *next; /* among the ready ones */
+    enum vf_net_state state;
+    int number;
+    char name[VF_LINK_NAME];
+    struct vf_net_shape shape;
+    int fds[VF_NETNS_MAX_TUNS]; /* attached to the tap */
+    int n_fds;
+    bool settled;              /* generation is known */
+    uint32_t generation;       /* of the namespace's rules, when we last changed them */
+    bool set_rules, set_rates; /* a policy changed them */
+    struct vf_link_info base;  /* the tap's counts when it became ready */
+};
+
+struct vf_nets {
+    struct vf_address_pool pool;
+    struct vf_host_rules host;
+    char *netns_dir;
+    char prefix[VF_NET_PREFIX_MAX + 1], table[64];
+    int run_dirfd;
+    int bridge;           /* its index; 0: routed */
+    pthread_mutex_t lock; /* what follows */
+    struct vf_net *ready;
+    int n[VF_NET_STATES];
+    uint64_t made, recycled, destroyed, doubts;
+    pthread_mutex_t host_lock; /* the sockets of the host's namespace */
+    struct vf_nl host_nf, host_route;
+};
+
+/* Counts the slot in its new state. */
+void vf_net_enter(struct vf_net *slot, enum vf_net_state state);
+/* Puts it with the ready ones. */
+void vf_net_park(struct vf_net *slot);
+void vf_net_free(struct vf_net *slot); /* memory and descriptors; it counts no more */
+struct vf_net *vf_net_new(struct vf_nets *s, int number, const struct vf_net_shape *shape);
+void vf_net_name(const struct vf_nets *s, int number, char ret[VF_LINK_NAME]);
+int vf_net_open_netns(const struct vf_net *slot, int n_tuns, struct vf_netns *ret,
+                      struct vf_error *err);
+struct vf_net_rules vf_net_rules(const struct vf_net *slot);
+/* MACs of a slot's two ends of the veth pair. */
+void vf_net_macs(const struct vf_nets *s, int number, struct vf_mac *ret_host,
+                 struct vf_mac *ret_slot);
+/* Takes all of a slot's parts away, its record last; goes on after a failure, and reports the first. */
+int vf_net_remove(struct vf_nets *s, int number, struct vf_error *err);
+/* Wipes the host's memory of the slot's connections. */
+int vf_net_flush_host(struct vf_nets *s, int number, struct vf_error *err);
+
+/* --- records (slot_record.c) */
+int vf_net_record_write(struct vf_nets *s, int number, const struct vf_net_shape *shape,
+                        struct vf_error *err);
+int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
+                       struct vf_error *err);
+int vf_net_record_remove(struct vf_nets *s, int number, struct vf_error *err);
+bool vf_net_record_exists(struct vf_nets *s, int number);
+/* The number in a record's name, -1 if it is none. */
+int vf_net_record_number(const char *file);
+
+#endif

@@ -1,0 +1,98 @@
+/* A slot's record: what was made under its number. RUN/net/7.json, written before anything is made, removed last. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/fd.h"
+#include "base/json.h"
+#include "net/slot_internal.h"
+
+#define MAX_RECORD 4096
+#define SUFFIX ".json"
+
+static void file_name(int number, char ret[24])
+{
+    snprintf(ret, 24, "%d" SUFFIX, number);
+}
+
+int vf_net_record_write(struct vf_nets *s, int number, const struct vf_net_shape *shape,
+                        struct vf_error *err)
+{
+    struct vf_json_writer w = {0};
+    char file[24], name[VF_LINK_NAME], mac[VF_MAC_TEXT];
+    file_name(number, file);
+    vf_net_name(s, number, name);
+    vf_jw_begin(&w, NULL, '{');
+    vf_jw_int(&w, "version", 1);
+    vf_jw_string(&w, "name", name);
+    vf_jw_int(&w, "queues", shape->tap.queues);
+    vf_jw_bool(&w, "offloads", shape->tap.offloads);
+    vf_jw_bool(&w, "by_name", shape->tap.by_name);
+    vf_jw_int(&w, "owner", shape->tap.owner);
+    vf_jw_int(&w, "mtu", shape->mtu);
+    vf_jw_string(&w, "guest_mac", vf_mac_text(&shape->guest_mac, mac));
+    vf_jw_end(&w, '}');
+    VF_CLEANUP_FREE char *text = vf_jw_finish(&w);
+    if (!text)
+        return vf_fail(err, VF_NO_MEMORY, "record of network %s: no memory", name);
+    if (vf_write_file(s->run_dirfd, file, text, strlen(text), 0600, err) < 0)
+        return vf_wrap(err, "record of network %s", name);
+    return 0;
+}
+
+int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
+                       struct vf_error *err)
+{
+    VF_CLEANUP_FREE char *text = NULL;
+    struct vf_net_shape shape = {0};
+    char file[24];
+    size_t len;
+
+    file_name(number, file);
+    if (vf_read_file(s->run_dirfd, file, MAX_RECORD, &text, &len, err) < 0)
+        return vf_wrap(err, "record of network %d", number);
+    struct vf_json *j = vf_json_parse(text, len);
+    shape.tap.queues = (int)vf_json_int(vf_json_get(j, "queues"), 0);
+    shape.tap.offloads = vf_json_bool(vf_json_get(j, "offloads"), false);
+    shape.tap.by_name = vf_json_bool(vf_json_get(j, "by_name"), false);
+    shape.tap.owner = (uid_t)vf_json_int(vf_json_get(j, "owner"), 0);
+    shape.mtu = (int)vf_json_int(vf_json_get(j, "mtu"), 0);
+    int r = vf_mac_parse(vf_json_str(vf_json_get(j, "guest_mac"), ""), "guest_mac",
+                         &shape.guest_mac, NULL);
+    bool ok = r == 0 && vf_json_int(vf_json_get(j, "version"), 0) == 1 && shape.tap.queues >= 1 &&
+              shape.tap.queues <= VF_NETNS_MAX_TUNS && shape.mtu >= 68 && shape.mtu <= VF_MTU_MAX;
+    vf_json_delete(j);
+    if (!ok)
+        return vf_fail(err, VF_CORRUPT, "record of network %d: it is not one of ours", number);
+    *ret = shape;
+    return 0;
+}
+
+int vf_net_record_remove(struct vf_nets *s, int number, struct vf_error *err)
+{
+    char file[24];
+    file_name(number, file);
+    if (unlinkat(s->run_dirfd, file, 0) < 0 && errno != ENOENT)
+        return vf_fail_errno(err, errno, "record of network %d: remove", number);
+    return 0;
+}
+
+bool vf_net_record_exists(struct vf_nets *s, int number)
+{
+    char file[24];
+    file_name(number, file);
+    return faccessat(s->run_dirfd, file, F_OK, 0) == 0;
+}
+
+int vf_net_record_number(const char *file)
+{
+    char again[24], *end;
+    if (file[0] < '0' || file[0] > '9')
+        return -1;
+    long n = strtol(file, &end, 10);
+    if (n >= VF_ADDRESSES_MAX_SLOTS || strcmp(end, SUFFIX) != 0)
+        return -1;
+    file_name((int)n, again);
+    return strcmp(file, again) == 0 ? (int)n : -1;
+}
