@@ -434,7 +434,7 @@ static int launch(struct vf_ch *c, const struct vf_vm_config *cfg, struct pieces
     char api[32], events[32];
     snprintf(api, sizeof(api), "fd=%d", VF_CH_FD_API);
     snprintf(events, sizeof(events), "fd=%d", VF_CH_FD_EVENTS);
-    char *argv[] = {"cloud-hypervisor", "--api-socket", api, "--event-monitor", events, NULL};
+    char *argv[] = {(char *)cfg->binary, "--api-socket", api, "--event-monitor", events, NULL};
     int fds[] = {p->api, p->events_write, cfg->memory_fd};
     struct vf_launch l = {
         .binary = cfg->binary,
@@ -521,17 +521,16 @@ static void on_moved_info(void *arg, const struct vf_vmm_http_reply *reply,
                           const struct vf_error *err)
 {
     struct vf_ch *c = arg;
-    struct vf_error e;
     enum vf_vm_op op = c->vm.op == VF_VM_OP_PAUSE ? VF_VM_OP_PAUSE : VF_VM_OP_RESUME;
+    if (err && err->code == VF_VMM_FAILED)
+        err = &c->refusal;
     if (vf_ch_ended(c, op, err))
         return;
     const char *state = vf_json_str(vf_json_get(reply->json, "state"), "unknown");
-    if (strcmp(state, op == VF_VM_OP_PAUSE ? "Paused" : "Running") == 0) {
+    if (strcmp(state, op == VF_VM_OP_PAUSE ? "Paused" : "Running") == 0)
         moved(c);
-        return;
-    }
-    vf_fail(&e, VF_VMM_FAILED, "Cloud Hypervisor refuses it; the VM's state is %.32s", state);
-    vf_ch_op_done(c, &e);
+    else
+        vf_ch_op_done(c, &c->refusal);
 }
 
 static void on_moved(void *arg, const struct vf_vmm_http_reply *reply, const struct vf_error *err)
@@ -542,8 +541,10 @@ static void on_moved(void *arg, const struct vf_vmm_http_reply *reply, const str
     (void)reply;
     /* Asked only now, since mostly there is nothing to ask for. */
     if (err && err->code == VF_VMM_FAILED && c->vm.op == op && !c->vm.stopping &&
-        vf_ch_send(c, true, "vm.info", NULL, NULL, 0, on_moved_info, &e) == 0)
+        vf_ch_send(c, true, "vm.info", NULL, NULL, 0, on_moved_info, &e) == 0) {
+        c->refusal = *err;
         return;
+    }
     if (!vf_ch_ended(c, op, err))
         moved(c);
 }

@@ -57,9 +57,10 @@ struct vf_ch {
         cfg; /* strings and NICs' descriptors are its own; its other descriptors are -1 */
     int64_t launched_us;
     bool launched, adopted, has_cfg, quit_asked;
-    bool linked;  /* its memory is a file with a name */
-    int next_nic; /* of those that go by descriptor: the next to be added */
-    int closing;  /* handles whose close callback is still to come */
+    bool linked;             /* its memory is a file with a name */
+    struct vf_error refusal; /* of a pause or resume, until vm.info has told what it means */
+    int next_nic;            /* of those that go by descriptor: the next to be added */
+    int closing;             /* handles whose close callback is still to come */
     bool close_begun;
     int dirfd;      /* the VM's directory; -1: not created */
     unsigned files; /* which of its files are there to be removed, bits */
