@@ -86,7 +86,9 @@ static void on_answer(void *arg, const struct vf_vmm_http_reply *reply, const st
     if (f->close_begun)
         return;
     bool lost = err && err->code == VF_VMM_DIED;
-    if (!lost || (cb == on_version && !f->ended))
+    if (f->vm.op == VF_VM_OP_NONE) {
+        /* Cancelled, or too late. */
+    } else if (!lost || (cb == on_version && !f->ended))
         cb(f, reply, err);
     else if (!f->ended)
         start_wait(f, CLOSED_GRACE_MS, on_silence); /* mostly a process about to be reaped */
@@ -207,6 +209,10 @@ int vf_firecracker_watch(struct vf_firecracker *f, struct vf_error *err)
     f->watch.data = f;
     f->watching = true;
     snprintf(path, sizeof(path), "/proc/self/fd/%d", f->dirfd);
-    r = uv_fs_event_start(&f->watch, on_file, path, 0);
-    return r < 0 ? vf_fail_errno(err, r, "watch the VM's directory") : 0;
+    if ((r = uv_fs_event_start(&f->watch, on_file, path, 0)) == 0)
+        return 0;
+    int ret = vf_fail_errno(err, r, "watch the VM's directory");
+    if (r == UV_ENOSPC || r == UV_EMFILE)
+        vf_hint(err, "raise fs.inotify.max_user_%s", r == UV_ENOSPC ? "watches" : "instances");
+    return ret;
 }

@@ -100,8 +100,6 @@ static void on_saved(struct vf_firecracker *f, const struct vf_vmm_http_reply *r
 {
     struct vf_error e;
     (void)reply;
-    if (f->vm.op != VF_VM_OP_SAVE) /* too late */
-        return;
     /* Nothing runs in a paused guest: a page that was swapped out while it was looked for still is. */
     if (!err && f->sparse && has_swapped(f->process.pid)) {
         f->sparse = false;

@@ -308,6 +308,50 @@ Test(firecracker_faults, guest_ends, .timeout = 60)
     faults_close(&f);
 }
 
+/* The console is the process's stdout: kept if asked for, else nobody's. */
+Test(firecracker_faults, console, .timeout = 60)
+{
+    struct faults f;
+    faults_open(&f);
+    for (int console = 0; console < 2; console++) {
+        struct sup_vm *v = new_fake(&f, "talks");
+        v->cfg.channel = VF_CHANNEL_VSOCK;
+        v->cfg.console = console;
+        sup_must(v, VF_VM_OP_CREATE, -1);
+        sup_must(v, VF_VM_OP_START, -1);
+        sup_must(v, VF_VM_OP_QUERY, -1); /* what it had said by then is there */
+        sup_turns(&f.s, 2);
+        cr_assert_str_eq(vf_vm_last_words(v->vm), console ? "the guest says hello" : "");
+        sup_vm_stop(v, 0);
+    }
+    faults_close(&f);
+}
+
+/* An answer that comes when nobody waits any more changes nothing, nor is it told. */
+Test(firecracker_faults, answer_too_late, .timeout = 60)
+{
+    struct faults f;
+    struct vf_error e;
+    faults_open(&f);
+    for (int turns = 0; turns < 8; turns++) {
+        struct sup_vm *v = new_fake(&f, "resets");
+        sup_must(v, VF_VM_OP_CREATE, -1);
+        cr_assert_eq(sup_try(v, VF_VM_OP_START, -1, 0, &e), 0, "%s", e.msg);
+        sup_turns(&f.s, turns);
+        if (v->op.done) {
+            sup_vm_stop(v, 0);
+            break;
+        }
+        vf_vm_cancel(v->vm);
+        cr_assert_eq(sup_wait(v), VF_CANCELLED);
+        sup_run(&f.s, &v->exited, SUP_LONG_MS, "EXITED"); /* it answers, then ends */
+        cr_assert_str_eq(sup_events(v), "exited");
+        cr_assert_eq(vf_vm_info_of(v->vm)->state, VF_VM_DEAD);
+        sup_vm_stop(v, 0);
+    }
+    faults_close(&f);
+}
+
 /* ---- versions: the fake refuses what its own does not know, and misses what it does */
 
 Test(firecracker_faults, versions, .timeout = 60)

@@ -8,7 +8,7 @@
  * GET /version:  version-number version-none version-text
  * all along:     bytewise noisy (stderr) contrary (refuses PATCH /vm, but does it)
  * load:          load-fails (an answer, then the end) load-fails-late (the end, then an answer) load-exits load-crashes
- * guest:         resets (ends well once it runs)
+ * guest:         resets (ends well once it runs) talks (on its console)
  * at a request:  die hang close error plain-error text half endless-head endless-body nul bomb array
  *
  * As the real one it refuses what its version does not know, and besides what this driver should have sent to a version
@@ -76,6 +76,12 @@ static _Noreturn void hang(void)
 {
     for (;;)
         pause();
+}
+
+static void crash(void)
+{
+    signal(SIGSEGV, SIG_DFL); /* a sanitizer has its own */
+    raise(SIGSEGV);
 }
 
 static void endless(const char *piece)
@@ -194,7 +200,7 @@ static void load(const char *body)
         _exit(1);
     }
     if (is("load-crashes"))
-        raise(SIGSEGV);
+        crash();
     if (is("load-fails-late")) {
         if (fork())
             _exit(1);
@@ -230,6 +236,10 @@ static void load(const char *body)
 static void run(void)
 {
     state = "Running";
+    if (is("talks")) {
+        printf("the guest says hello\n");
+        fflush(stdout);
+    }
     answer(204, NULL);
     if (is("resets"))
         _exit(0);
@@ -324,7 +334,7 @@ static int start(const char *path)
         _exit(1);
     }
     if (is("segv"))
-        raise(SIGSEGV);
+        crash();
     if (is("no-socket"))
         hang();
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
