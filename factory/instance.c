@@ -520,6 +520,11 @@ const char *vf_instance_id(const struct vf_instance *vm)
     return vm->id;
 }
 
+const char *vf_instance_class(const struct vf_instance *vm)
+{
+    return vm->gen ? vm->gen->manifest.vmm.class_name : vm->runtime.class_name;
+}
+
 enum vf_source vf_instance_source(const struct vf_instance *vm)
 {
     return vm->source;
