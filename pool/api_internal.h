@@ -49,6 +49,17 @@ void vf_api_templates_create(struct vf_http_req *req, void *arg);
 void vf_api_templates_show(struct vf_http_req *req, void *arg);
 void vf_api_templates_delete(struct vf_http_req *req, void *arg);
 void vf_api_templates_build(struct vf_http_req *req, void *arg);
+void vf_api_classes_list(struct vf_http_req *req, void *arg); /* api_classes.c */
+void vf_api_classes_show(struct vf_http_req *req, void *arg);
+void vf_api_classes_put(struct vf_http_req *req, void *arg);
+void vf_api_classes_delete(struct vf_http_req *req, void *arg);
+void vf_api_assets_list(struct vf_http_req *req, void *arg); /* api_assets.c */
+void vf_api_assets_show(struct vf_http_req *req, void *arg);
+void vf_api_assets_put(struct vf_http_req *req, void *arg);
+void vf_api_assets_delete(struct vf_http_req *req, void *arg);
+void vf_api_assets_fetch(struct vf_http_req *req, void *arg);
+void vf_api_assets_verify(struct vf_http_req *req, void *arg);
+void vf_api_assets_gc(struct vf_http_req *req, void *arg);
 void vf_api_pools_list(struct vf_http_req *req, void *arg); /* api_pools.c */
 void vf_api_pools_show(struct vf_http_req *req, void *arg);
 void vf_api_pools_set(struct vf_http_req *req, void *arg);

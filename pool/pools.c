@@ -43,6 +43,11 @@ void vf_set_text(char **at, const char *text)
     *at = copy;
 }
 
+struct vf_runtimes *vf_pools_runtimes(const struct vf_pools *p)
+{
+    return p->runtimes;
+}
+
 int64_t vf_backoff_ms(const struct vf_settings *s, int64_t failures)
 {
     int64_t ms = s->backoff_initial_ms;
@@ -304,6 +309,38 @@ static int open_dirs(struct vf_pools *p, struct vf_error *err)
     return r;
 }
 
+static void on_runtimes_changed(void *arg)
+{
+    struct vf_pools *p = arg;
+    vf_factory_set_registry(p->factory, vf_runtimes_registry(p->runtimes));
+    for (struct vf_pool *pool = p->first; pool; pool = pool->next) {
+        vf_pool_settle(pool);
+        vf_pool_touch(pool);
+    }
+}
+
+static void on_runtimes_idle(void *arg)
+{
+    vf_pools_soon(arg);
+}
+
+/* Of all VMs, whatever they are at. */
+static pid_t *all_pids(void *arg, int *ret_n)
+{
+    struct vf_pools *p = arg;
+    pid_t *pids = malloc((size_t)(p->n_slots + 1) * sizeof(*pids));
+    *ret_n = pids ? 0 : -1;
+    for (struct vf_pool *pool = p->first; pool && pids; pool = pool->next) {
+        struct vf_slot *s;
+        TAILQ_FOREACH (s, &pool->all, all) {
+            pid_t pid = vf_slot_pid(s);
+            if (pid && *ret_n < p->n_slots)
+                pids[(*ret_n)++] = pid;
+        }
+    }
+    return pids;
+}
+
 static int open_parts(struct vf_pools *p, struct vf_error *err)
 {
     int r = open_dirs(p, err);
@@ -314,12 +351,24 @@ static int open_parts(struct vf_pools *p, struct vf_error *err)
                      "litter stays in the store");
     if (r < 0)
         return r;
+    struct vf_runtimes_config rc = {
+        .loop = p->loop,
+        .settings = p->settings,
+        .events = p->events,
+        .store = p->store,
+        .changed = on_runtimes_changed,
+        .idle = on_runtimes_idle,
+        .pids = all_pids,
+        .arg = p,
+    };
+    r = vf_runtimes_open(&rc, &p->runtimes, err);
+    if (r < 0)
+        return r;
     struct vf_factory_config c = {
         .run_dir = p->run_path,
         .store = p->store,
-        .binaries = {[VF_SPEC_VMM_QEMU] = p->settings->qemu,
-                     [VF_SPEC_VMM_CLOUD_HYPERVISOR] = p->settings->cloud_hypervisor,
-                     [VF_SPEC_VMM_FIRECRACKER] = p->settings->firecracker},
+        .registry = vf_runtimes_registry(p->runtimes),
+        .assets = vf_runtimes_store(p->runtimes),
         .answer_timeout_ms = p->settings->answer_timeout_ms,
         .on_step = vf_slots_on_step,
         .on_step_arg = p,
@@ -342,6 +391,7 @@ static void free_pools(struct vf_pools *p)
         p->first = pool->next;
         vf_pool_free(pool);
     }
+    vf_runtimes_free(p->runtimes);
     vf_store_close(p->store);
     close_dirs(p);
     free(p->run_path);
@@ -428,7 +478,8 @@ static void on_factory_closed(void *arg)
 
 void vf_pools_check_closed(struct vf_pools *p)
 {
-    if (!p->closing || p->factory_closing || p->n_slots || p->works || p->adoption)
+    if (!p->closing || p->factory_closing || p->n_slots || p->works || p->adoption ||
+        vf_runtimes_busy(p->runtimes))
         return;
     for (struct vf_pool *pool = p->first; pool; pool = pool->next)
         if (pool->build || pool->loading)
@@ -463,6 +514,7 @@ void vf_pools_end_all(struct vf_pools *p)
 {
     bool keep = p->settings->on_stop == VF_ON_STOP_KEEP_LEASES;
     vf_pools_refuse(p);
+    vf_runtimes_stop(p->runtimes);
     for (struct vf_pool *pool = p->first; pool; pool = pool->next) {
         struct vf_slot *s, *next;
         vf_template_stop(pool);

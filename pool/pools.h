@@ -22,6 +22,7 @@
 #include "base/json.h"
 #include "factory/factory.h"
 #include "pool/events.h"
+#include "pool/runtimes.h"
 #include "pool/settings.h"
 #include "pool/stats.h"
 
@@ -43,6 +44,8 @@ void vf_pools_close(struct vf_pools *p, void (*done)(void *arg), void *arg);
 void vf_pools_refuse(struct vf_pools *p);
 /* *settings has changed. */
 void vf_pools_settings_changed(struct vf_pools *p);
+/* The runtime classes in force and the assets, pool/runtimes.h. */
+struct vf_runtimes *vf_pools_runtimes(const struct vf_pools *p);
 
 /* --- templates. done comes later; err names the field. */
 /* Adds or replaces: the same spec again changes nothing; another one under the name is built anew at the next
@@ -129,6 +132,8 @@ const char *vf_slot_id(const struct vf_slot *vm);
 /* --- as JSON; key NULL inside arrays and at the top. docs/openapi.yaml has the shapes */
 void vf_pool_write_template(struct vf_json_writer *w, const char *key, const struct vf_pool *pool);
 void vf_pool_write(struct vf_json_writer *w, const char *key, const struct vf_pool *pool);
+/* key: error, or null. */
+void vf_write_error(struct vf_json_writer *w, const char *key, const struct vf_error *err);
 void vf_slot_write(struct vf_json_writer *w, const char *key, const struct vf_slot *vm);
 
 /* --- for the ledger: processes of VMs, and the template's memory. Returns how many; at most max. */

@@ -9,7 +9,7 @@
  *     lease.c      renew, expire, release, who may see what
  *     adopt.c      what an earlier daemon left
  *     heartbeat.c  signs of life of VMs parked running
- *     show.c       JSON
+ *     show.c       JSON; show_runtimes.c that of classes and assets
  */
 #ifndef VF_POOL_POOLS_INTERNAL_H
 #define VF_POOL_POOLS_INTERNAL_H
@@ -154,6 +154,7 @@ struct vf_pools {
     struct vf_events *events;
     struct vf_stats *stats;
     struct vf_store *store;
+    struct vf_runtimes *runtimes;
     struct vf_factory *factory;
     char *run_path;                          /* RUN/vms, absolute */
     int run_dirfd, specs_dirfd, pools_dirfd; /* RUN/vms, STATE/specs, STATE/pools */
@@ -210,6 +211,7 @@ void vf_set_text(char **at, const char *text);
 /* --- spec_dir.c */
 /* In the list, with its settings from disk; *spec is taken over. NULL without memory. */
 struct vf_pool *vf_pool_new(struct vf_pools *p, struct vf_spec *spec);
+void vf_pool_settle(struct vf_pool *pool);
 int vf_pools_load_specs(struct vf_pools *p, struct vf_error *err);
 /* All slots of a pool that is being removed are gone. */
 void vf_pool_finish_removal(struct vf_pool *pool);
@@ -294,6 +296,10 @@ void vf_lease_ended(struct vf_slot *s); /* counts and tells, as the slot goes */
 /* --- adopt.c */
 /* Calls p->ready, later. */
 int vf_adopt_begin(struct vf_pools *p, struct vf_error *err);
+
+/* --- show_runtimes.c */
+/* The name of the runtime class that its generation was built with, or else that its spec gets; NULL: not known. */
+const char *vf_pool_class(const struct vf_pool *pool);
 
 /* --- heartbeat.c */
 void vf_heartbeat_arm(struct vf_pools *p);

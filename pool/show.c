@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "pool/pools_internal.h"
 
-static void put_error(struct vf_json_writer *w, const char *key, const struct vf_error *err)
+void vf_write_error(struct vf_json_writer *w, const char *key, const struct vf_error *err)
 {
     if (!err) {
         vf_jw_string(w, key, NULL);
@@ -55,7 +55,7 @@ static void put_build(struct vf_json_writer *w, const struct vf_pool *pool)
     vf_jw_bool(w, "running", pool->build != NULL);
     vf_jw_string(w, "stage", pool->build ? pool->build_stage : NULL);
     vf_jw_int(w, "attempts", pool->build_attempts);
-    put_error(w, "error", pool->build_error);
+    vf_write_error(w, "error", pool->build_error);
     put_left(w, "retry_in_ms", pool->build_error ? pool->build_retry_us : 0);
     vf_jw_end(w, '}');
 }
@@ -72,6 +72,7 @@ void vf_pool_write_template(struct vf_json_writer *w, const char *key, const str
     vf_jw_string(w, "created", m ? m->created : NULL);
     vf_jw_int(w, "clones", pool->clones);
     vf_jw_string(w, "vmm", vf_spec_vmm_names[m ? m->spec.vmm : pool->spec.vmm]);
+    vf_jw_string(w, "class", vf_pool_class(pool));
     vf_jw_string(w, "vmm_version", m ? m->vmm.version : NULL);
     vf_jw_string(w, "accel", m ? vf_accel_names[m->vmm.accel] : NULL);
     vf_jw_int(w, "memory_bytes", (int64_t)vf_spec_memory_bytes(&pool->spec));
@@ -133,7 +134,7 @@ static void put_refill(struct vf_json_writer *w, const struct vf_pool *pool)
     vf_jw_int(w, "failures", pool->refill_failures_total);
     put_left(w, "retry_in_ms", pool->refill_retry_us);
     vf_jw_string(w, "reason", why);
-    put_error(w, "error", pool->refill_error);
+    vf_write_error(w, "error", pool->refill_error);
     vf_jw_end(w, '}');
 }
 
@@ -233,9 +234,10 @@ void vf_slot_write(struct vf_json_writer *w, const char *key, const struct vf_sl
     vf_jw_string(w, "source", s->was_leased ? vf_got_names[s->got] : NULL);
     vf_jw_string(w, "reason", s->was_leased ? s->reason : NULL);
     put_number(w, "generation", s->generation);
+    vf_jw_string(w, "class", s->vm ? vf_instance_class(s->vm) : NULL);
     put_number(w, "pid", vf_slot_pid(s));
     put_time(w, "created", s->created_ms);
-    put_error(w, "death", s->death);
+    vf_write_error(w, "death", s->death);
     put_agent(w, s);
     put_proof(w, s);
     put_lease(w, s);

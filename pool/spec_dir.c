@@ -186,6 +186,12 @@ int vf_pool_drain(struct vf_pool *pool, struct vf_error *err)
 
 /* ---- a new pool */
 
+/* What the spec leaves to its class, as the classes are now. One whose class is gone stays as it was: its builds say so. */
+void vf_pool_settle(struct vf_pool *pool)
+{
+    vf_registry_settle(vf_runtimes_registry(pool->pools->runtimes), &pool->spec, NULL);
+}
+
 struct vf_pool *vf_pool_new(struct vf_pools *p, struct vf_spec *spec)
 {
     struct vf_pool *pool = calloc(1, sizeof(*pool));
@@ -197,6 +203,7 @@ struct vf_pool *vf_pool_new(struct vf_pools *p, struct vf_spec *spec)
     pool->pools = p;
     pool->spec = *spec;
     *spec = (struct vf_spec){0};
+    vf_pool_settle(pool);
     pool->stats = stats;
     TAILQ_INIT(&pool->all);
     TAILQ_INIT(&pool->parked);
@@ -308,6 +315,7 @@ static int put(struct add *a, struct vf_error *err)
         struct vf_spec old = pool->spec;
         pool->spec = a->spec;
         a->spec = old;
+        vf_pool_settle(pool);
         vf_event(p->events, "template.added", pool->spec.name, NULL, VF_EVENT_ALL, NULL,
                  "in place of another spec");
         vf_template_outdated(pool);
@@ -338,6 +346,9 @@ int vf_pools_add(struct vf_pools *p, struct vf_spec *spec, vf_done_cb done, void
         return vf_fail(err, VF_CANCELLED, "the daemon is stopping");
     if (vf_pools_find(p, spec->name, &pool, NULL) == 0 && pool->removing)
         return vf_fail(err, VF_CONFLICT, "template %s is being removed", spec->name);
+    int r = vf_registry_settle(vf_runtimes_registry(p->runtimes), spec, err);
+    if (r < 0)
+        return r;
     struct add *a = calloc(1, sizeof(*a));
     if (!a)
         return vf_fail(err, VF_NO_MEMORY, "template");
@@ -345,7 +356,7 @@ int vf_pools_add(struct vf_pools *p, struct vf_spec *spec, vf_done_cb done, void
     a->spec = *spec;
     a->done = done;
     a->arg = arg;
-    int r = vf_work_submit(p->loop, &a->work, look, on_looked, a);
+    r = vf_work_submit(p->loop, &a->work, look, on_looked, a);
     if (r < 0) {
         free(a);
         return vf_fail_errno(err, r, "worker");

@@ -1,7 +1,7 @@
 /* The daemon's life. See daemon.h.
  *
  *     run directory locked, sockets bound -> stats answer (not ready) -> pools adopt what runs -> API -> READY=1
- *     SIGHUP: settings read again
+ *     SIGHUP: settings, runtime classes and assets read again
  *     SIGTERM: API refuses, then closes -> pools close -> the rest -> exit
  *
  * Requests that come before the API is there wait in the socket's queue. Stopping is bounded by stop_timeout_ms, and
@@ -169,6 +169,15 @@ static int reload(struct daemon *d, struct vf_error *err)
     return 0;
 }
 
+static void on_classes_read(void *arg, const struct vf_error *err)
+{
+    struct daemon *d = arg;
+
+    (void)err;                          /* told and logged as an event; those in force stay */
+    if (d->api != NULL && !d->stopping) /* else READY is still to come, or never will */
+        notify("READY=1");
+}
+
 static void on_hangup(uv_signal_t *handle, int signum)
 {
     struct daemon *d = handle->data;
@@ -183,8 +192,10 @@ static void on_hangup(uv_signal_t *handle, int signum)
         vf_event(d->events, "daemon.settings", NULL, NULL, VF_EVENT_ALL, &err,
                  "settings not read again, the old ones hold");
     }
-    if (d->api != NULL) /* else READY is still to come */
-        notify("READY=1");
+    if (vf_runtimes_reload(vf_pools_runtimes(d->pools), on_classes_read, d, &err) < 0) {
+        vf_log_error(VF_LOG_ERROR, NULL, &err, "classes not read again, those in force stay");
+        on_classes_read(d, &err);
+    }
 }
 
 /* --- starting */
