@@ -27,9 +27,12 @@ static void row(struct vf_table *t, const struct vf_json *c)
     if (strcmp(missing, "-") != 0) {
         snprintf(note, sizeof(note), "not fetched: %s", missing);
         vf_table_cell_colored(t, note, VF_YELLOW);
-    } else
-        vf_table_cell(t, vf_json_bool(vf_json_get(c, "builtin"), false) ? "built in: the host's own"
-                                                                        : NULL);
+    } else if (!vf_json_bool(vf_json_get(c, "builtin"), false))
+        vf_table_cell(t, NULL);
+    else
+        vf_table_cell(t, strcmp(vf_json_str(vf_json_get(c, "vmm"), ""), "null") == 0
+                             ? "built in"
+                             : "built in: the host's own");
 }
 
 int vf_cmd_class_ls(struct vf_cli *cli)

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/version.h"
+#include "tools/vmfactory/definition.h"
 
 static void look_socket(struct vf_cli *cli, struct vf_finding *ret)
 {
@@ -92,9 +93,45 @@ static void look_templates(struct vf_cli *cli, struct vf_finding *ret)
     vmfactory_response_free(&answer);
 }
 
+/* Classes that a template is built with can wait for their assets; those of the others can be fetched when they are
+ * needed, but that takes its time then. */
+static void look_assets(struct vf_cli *cli, struct vf_finding *ret)
+{
+    struct vmfactory_response answer;
+    const struct vf_json *list, *c;
+    struct vf_json *j;
+    char missing[200];
+    size_t n, pinned = 0;
+
+    if (cli->h == NULL ||
+        vmfactory_request(cli->h, "GET", "/v1/classes", NULL, 0, &answer, NULL) < 0) {
+        ret->verdict = VF_FINDING_SKIPPED;
+        return;
+    }
+    j = vf_json_parse(answer.body, answer.len);
+    list = vf_json_get(j, "classes");
+    for (n = 0; (c = vf_json_at(list, n)) != NULL; n++) {
+        if (vf_json_at(vf_json_get(c, "missing"), 0) != NULL)
+            break;
+        pinned += vf_json_at(vf_json_get(c, "pins"), 0) != NULL;
+    }
+    if (c != NULL) {
+        vf_join_names(vf_json_get(c, "missing"), missing, sizeof(missing));
+        vf_find(ret, VF_FINDING_WARN, "vmfactory asset fetch, with the name, or --all",
+                "class %.64s needs what is not fetched: %s",
+                vf_json_str(vf_json_get(c, "name"), "?"), missing);
+    } else if (pinned == 0)
+        vf_find(ret, VF_FINDING_OK, NULL, "no class pins any: templates run the host's own VMMs");
+    else
+        vf_find(ret, VF_FINDING_OK, NULL, "all are fetched that %zu classes need", pinned);
+    vf_json_delete(j);
+    vmfactory_response_free(&answer);
+}
+
 const struct vf_check vf_daemon_checks[] = {
     {"daemon", look_socket},
     {"permission", look_permission},
     {"templates", look_templates},
+    {"assets", look_assets},
     {NULL, NULL},
 };
