@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "pool/api.h"
 #include "pool/exec_frames.h"
+#include "templates/registry.h"
 #include "templates/spec.h"
 #include "tests/e2e/daemon_support.h"
 
@@ -58,7 +59,29 @@ Test(api_contract, each_operation_is_a_route_and_each_route_an_operation)
 
 Test(api_contract, the_spec_is_the_one_that_is_decoded)
 {
-    must_pass(CHECK "spec templates/spec.schema.json");
+    must_pass(CHECK "schema Spec templates/spec.schema.json");
+}
+
+static void same_schema(const char *name, const struct vf_json_field *fields)
+{
+    char file[] = "/tmp/vf-schema-XXXXXX", command[200];
+    char *text = vf_json_schema(fields, NULL, NULL);
+    int fd = mkstemp(file);
+
+    cr_assert_not_null(text);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    snprintf(command, sizeof(command), CHECK "schema %s %s", name, file);
+    must_pass(command);
+    unlink(file);
+    free(text);
+}
+
+Test(api_contract, definitions_are_those_that_are_decoded)
+{
+    same_schema("ClassDefinition", vf_class_fields);
+    same_schema("AssetDefinition", vf_asset_fields);
 }
 
 /* ---- answers */
@@ -169,6 +192,7 @@ static void templates(struct talk *t)
     BAD("POST", "/v1/templates", "{\"name\":\"web\",\"vmn\":\"null\"}");
     BAD("POST", "/v1/templates", "{\"name\":\"web\",\"vcpus\":0}");
     BAD("POST", "/v1/templates", "[]");
+    ASK(404, "POST", "/v1/templates", "{\"name\":\"web\",\"class\":\"none\"}");
     ASK(200, "GET", "/v1/templates", NULL);
     ASK(400, "GET", "/v1/templates?all=1", NULL);
     ASK(405, "PATCH", "/v1/templates", NULL);
@@ -182,6 +206,75 @@ static void templates(struct talk *t)
     ASK(404, "POST", "/v1/templates/wep/build", NULL);
     dmn_wait_for(&t->d, "/v1/templates/web", "generation", 1);
     ASK(200, "GET", "/v1/templates/web", NULL);
+}
+
+/* Its one asset is a copy of true(1), which no VM runs. */
+static void classes_and_assets(struct talk *t)
+{
+    char command[300], digest[80] = "", asset[600];
+    FILE *f;
+
+    snprintf(command, sizeof(command), "cp /bin/true %.63s/tool && sha256sum <%.63s/tool", t->d.dir,
+             t->d.dir);
+    f = popen(command, "re");
+    cr_assert_not_null(f);
+    cr_assert_eq(fscanf(f, "%79s", digest), 1);
+    cr_assert_eq(pclose(f), 0);
+    snprintf(
+        asset, sizeof(asset),
+        "{\"name\":\"tool\",\"kind\":\"vmm\",\"files\":{\"x86_64\":{\"url\":\"file://%.63s/tool\","
+        "\"sha256\":\"%.64s\"},\"aarch64\":{\"url\":\"https://example.org/"
+        "tool\",\"sha256\":\"%.64s\","
+        "\"size\":1}},\"bearer_file\":\"/etc/token\"}",
+        t->d.dir, digest, digest);
+    ASK(200, "GET", "/v1/assets", NULL);
+    ASK(400, "GET", "/v1/assets?all=1", NULL);
+    ASK(405, "POST", "/v1/assets", NULL);
+    ASK(200, "PUT", "/v1/assets/tool", asset);
+    ASK(400, "PUT", "/v1/assets/other", asset);
+    BAD("PUT", "/v1/assets/tool", "{\"name\":\"tool\",\"kind\":\"vmm\"}");
+    BAD("PUT", "/v1/assets/tool", "{\"name\":\"tool\",\"kind\":\"vm\",\"files\":{}}");
+    ASK(200, "GET", "/v1/assets/tool", NULL);
+    ASK(400, "GET", "/v1/assets/tool?x=1", NULL);
+    ASK(404, "GET", "/v1/assets/tol", NULL);
+    ASK(405, "POST", "/v1/assets/tool", NULL);
+    ASK(404, "POST", "/v1/assets/tool/verify", NULL);
+    ASK(202, "POST", "/v1/assets/tool/fetch", NULL);
+    BAD("POST", "/v1/assets/tool/fetch", "{\"now\":true}");
+    ASK(404, "POST", "/v1/assets/tol/fetch", NULL);
+    dmn_wait_for(&t->d, "/v1/assets/tool", "here.fetched", 1);
+    ASK(202, "POST", "/v1/assets/tool/fetch", "{}");
+    ASK(200, "GET", "/v1/assets", NULL);
+    ASK(200, "POST", "/v1/assets/tool/verify", NULL);
+    BAD("POST", "/v1/assets/tool/verify", "{\"deep\":true}");
+
+    ASK(200, "GET", "/v1/classes", NULL);
+    ASK(400, "GET", "/v1/classes?all=1", NULL);
+    ASK(405, "POST", "/v1/classes", NULL);
+    ASK(200, "PUT", "/v1/classes/pinned",
+        "{\"name\":\"pinned\",\"vmm\":\"qemu\",\"assets\":{\"x86_64\":{\"vmm\":\"tool\"},"
+        "\"aarch64\":{"
+        "\"vmm\":\"tool\"}},\"options\":{\"sandbox\":false}}");
+    ASK(400, "PUT", "/v1/classes/other", "{\"name\":\"pinned\",\"vmm\":\"qemu\"}");
+    BAD("PUT", "/v1/classes/pinned", "{\"name\":\"pinned\"}");
+    BAD("PUT", "/v1/classes/pinned", "{\"name\":\"pinned\",\"vmm\":\"kvm\"}");
+    ASK(200, "GET", "/v1/classes", NULL);
+    ASK(200, "GET", "/v1/classes/pinned", NULL);
+    ASK(400, "GET", "/v1/classes/pinned?x=1", NULL);
+    ASK(404, "GET", "/v1/classes/pined", NULL);
+    ASK(405, "POST", "/v1/classes/pinned", NULL);
+    ASK(200, "POST", "/v1/assets/gc", NULL);
+    ASK(409, "DELETE", "/v1/assets/tool", NULL);
+    ASK(409, "DELETE", "/v1/classes/qemu", NULL);
+    ASK(404, "DELETE", "/v1/classes/pined", NULL);
+    ASK(400, "DELETE", "/v1/classes/pinned?force=true", NULL);
+    ASK(204, "DELETE", "/v1/classes/pinned", NULL);
+    ASK(200, "POST", "/v1/assets/gc", "{\"dry_run\":true}");
+    BAD("POST", "/v1/assets/gc", "{\"dry_run\":1}");
+    ASK(404, "DELETE", "/v1/assets/tol", NULL);
+    ASK(400, "DELETE", "/v1/assets/tool?force=true", NULL);
+    ASK(204, "DELETE", "/v1/assets/tool", NULL);
+    ASK(200, "POST", "/v1/assets/gc", "{\"dry_run\":false}");
 }
 
 static void pools(struct talk *t)
@@ -283,9 +376,19 @@ static void not_for_everyone(struct talk *t)
     static const struct {
         const char *method, *path, *body;
     } admin_only[] = {
-        {"POST", "/v1/templates", "{}"},           {"DELETE", "/v1/templates/web", NULL},
-        {"POST", "/v1/templates/web/build", NULL}, {"PATCH", "/v1/pools/web", "{}"},
-        {"POST", "/v1/pools/web/warm", NULL},      {"POST", "/v1/pools/web/drain", NULL},
+        {"POST", "/v1/templates", "{}"},
+        {"DELETE", "/v1/templates/web", NULL},
+        {"POST", "/v1/templates/web/build", NULL},
+        {"PATCH", "/v1/pools/web", "{}"},
+        {"POST", "/v1/pools/web/warm", NULL},
+        {"POST", "/v1/pools/web/drain", NULL},
+        {"PUT", "/v1/classes/a", "{}"},
+        {"DELETE", "/v1/classes/a", NULL},
+        {"PUT", "/v1/assets/a", "{}"},
+        {"DELETE", "/v1/assets/a", NULL},
+        {"POST", "/v1/assets/a/fetch", NULL},
+        {"POST", "/v1/assets/a/verify", NULL},
+        {"POST", "/v1/assets/gc", NULL},
     };
 
     for (size_t i = 0; i < sizeof(admin_only) / sizeof(admin_only[0]); i++)
@@ -296,8 +399,16 @@ static void not_for_everyone(struct talk *t)
 static void too_long(struct talk *t)
 {
     static const char *const posts[] = {
-        "/v1/templates", "/v1/templates/web/build", "/v1/pools/web/warm", "/v1/pools/web/drain",
-        "/v1/vms",       "/v1/vms/x/renew",         "/v1/vms/x/exec",
+        "/v1/templates",
+        "/v1/templates/web/build",
+        "/v1/pools/web/warm",
+        "/v1/pools/web/drain",
+        "/v1/vms",
+        "/v1/vms/x/renew",
+        "/v1/vms/x/exec",
+        "/v1/assets/gc",
+        "/v1/assets/a/fetch",
+        "/v1/assets/a/verify",
     };
     char *body = malloc(70001);
 
@@ -306,6 +417,8 @@ static void too_long(struct talk *t)
     for (size_t i = 0; i < sizeof(posts) / sizeof(posts[0]); i++)
         ASK(413, "POST", posts[i], body);
     ASK(413, "PATCH", "/v1/pools/web", body);
+    ASK(413, "PUT", "/v1/classes/a", body);
+    ASK(413, "PUT", "/v1/assets/a", body);
     free(body);
 }
 
@@ -352,6 +465,7 @@ Test(api_contract, what_is_answered_is_documented_and_what_is_documented_is_answ
     t->f = fopen(t->file, "we");
     cr_assert_not_null(t->f);
     templates(t);
+    classes_and_assets(t);
     pools(t);
     vms(t);
     not_for_everyone(t);

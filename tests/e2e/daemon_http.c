@@ -346,7 +346,7 @@ static void wait_for(struct dmn *d, const char *path, const char *member, int64_
     for (;;) {
         struct vf_json *j = dmn_json(d, 200, "GET", path, NULL);
 
-        last = dmn_int(j, member);
+        last = vf_json_bool(dmn_get(j, member), false) ? 1 : dmn_int(j, member);
         vf_json_delete(j);
         if (last == n || (more && last > n))
             break;

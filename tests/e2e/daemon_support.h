@@ -76,7 +76,7 @@ int64_t dmn_int(const struct vf_json *j, const char *path); /* -1: not there */
 
 /* Adds a template of VMs in memory, and warms it: parked > 0. */
 void dmn_null_template(struct dmn *d, const char *name, int parked);
-/* Waits until member of GET path is at least (exactly) n, looking again at each event. */
+/* Waits until member of GET path is at least (exactly) n, looking again at each event; true counts as 1. */
 void dmn_wait_for(struct dmn *d, const char *path, const char *member, int64_t n);
 void dmn_wait_least(struct dmn *d, const char *path, const char *member, int64_t n);
 

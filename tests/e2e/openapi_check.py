@@ -2,7 +2,7 @@
 """Holds docs/openapi.yaml against what the daemon does. Run by api_contract.c.
 
     openapi_check.py FILE routes            prints "METHOD path admin|all" for each operation
-    openapi_check.py FILE spec SCHEMA       its Spec is the JSON Schema that comes from the spec's table
+    openapi_check.py FILE schema NAME FILE  its schema of that name is the JSON Schema that comes from a table
     openapi_check.py FILE answers           reads real answers, one JSON object a line:
                                             {"method","path","status","type","body","request"}
 
@@ -152,10 +152,10 @@ def main():
     if sys.argv[2] == "routes":
         for method, path, op in operations(doc):
             print(method, path, "admin" if op.get("x-admin") else "all")
-    elif sys.argv[2] == "spec":
-        with open(sys.argv[3], encoding="utf-8") as f:
-            if without_words(json.load(f)) != without_words(doc["components"]["schemas"]["Spec"]):
-                out.append("Spec differs from %s" % sys.argv[3])
+    elif sys.argv[2] == "schema":
+        with open(sys.argv[4], encoding="utf-8") as f:
+            if without_words(json.load(f)) != without_words(doc["components"]["schemas"][sys.argv[3]]):
+                out.append("%s differs from %s" % (sys.argv[3], sys.argv[4]))
     else:
         out = check_answers(doc)
     for line in out:
