@@ -3,6 +3,7 @@
  *
  *     main.c     arguments, the epoll loop, which message goes where
  *     channel.c  the descriptor to the host: found, opened, read, queued writes
+ *     listen.c   where the host connects to: vsock
  *     renew.c    what a clone must get anew: entropy, clock, machine-id, hostname
  *     net.c      MAC, IPv4 address and default route of the first NIC
  *     exec.c     commands as streams
@@ -38,9 +39,17 @@ bool cmdline_value(const char *name, char *ret, size_t size);
 bool wait_for_device(bool (*ready)(void *arg), void *arg, int timeout_ms);
 int64_t now_ns(void); /* CLOCK_MONOTONIC */
 
+/* What epoll tells news of by their data; 16 and more: the pipes of commands. */
+enum { TAG_CHANNEL, TAG_SIGNALS, TAG_LISTENER };
+
 /* --- channel.c */
-/* "virtio-serial:NAME" or "serial:/dev/ttyX"; waits for it to appear. Returns 0 or -errno. */
+/* "virtio-serial:NAME", "serial:/dev/ttyX", "vsock", "vsock:PORT" or "unix:PATH"; waits for it to appear. The last
+ * three are where the host connects to: that is told by TAG_LISTENER. Returns 0 or -errno. */
 int channel_open(const char *spec, int epoll_fd);
+/* Whether the agent speaks first: the host can't know when it begins to listen. */
+bool channel_announces(void);
+/* Takes the connection the host has made. False: there is none. */
+bool channel_accept(void);
 /* Events of epoll for the channel. */
 void channel_event(uint32_t events);
 /* Reads what is there, up to size. Returns 0 when there is no more for now, -errno if the channel is
@@ -58,6 +67,12 @@ void channel_send(void);
 /* Drops what is queued and ends a frame that was sent in part: a new talk begins. */
 void channel_restart(void);
 void channel_flush(void);
+
+/* --- listen.c */
+bool listen_is_for(const char *spec);
+int listen_open(const char *spec, int epoll_fd);
+/* The host's newest connection, or -1. */
+int listen_accept(void);
 
 /* --- renew.c */
 void renew_setup(void);

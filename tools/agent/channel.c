@@ -1,5 +1,7 @@
 /* The descriptor to the host and the queue of what goes out.
  *
+ * On a socket that the host connects to (listen.c) there is no descriptor in between, and the queue waits.
+ *
  * A virtio-serial port without a host answers read with 0 and poll with POLLHUP, for as long as the
  * host is away (after a restore, or when the host's program restarts). So it is watched edge by edge:
  * one event when the host leaves and one when it is back, and no spinning in between. What is written
@@ -26,6 +28,7 @@ static int channel_fd = -1, channel_epoll_fd;
 static bool host_away;   /* as of the last event */
 static bool silent;      /* the host was away and has not spoken since */
 static bool wants_write; /* EPOLLOUT is asked for */
+static bool listens;     /* the descriptor is a connection, or there is none */
 
 struct search {
     char name[128]; /* of the virtio-serial port, or the path of the serial device */
@@ -82,36 +85,70 @@ static bool look(void *arg)
     return s->fd >= 0;
 }
 
+static void hang_up(void)
+{
+    if (channel_fd >= 0)
+        close(channel_fd);
+    channel_fd = -1;
+}
+
+static int take(int fd)
+{
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = TAG_CHANNEL};
+
+    channel_fd = fd;
+    host_away = silent = wants_write = false;
+    channel_restart();
+    return epoll_ctl(channel_epoll_fd, EPOLL_CTL_ADD, channel_fd, &ev) == 0 ? 0 : -errno;
+}
+
+bool channel_announces(void)
+{
+    return !listens;
+}
+
+bool channel_accept(void)
+{
+    int fd = listen_accept();
+
+    if (fd < 0)
+        return false;
+    hang_up();
+    take(fd);
+    return true;
+}
+
 int channel_open(const char *spec, int epoll_fd)
 {
     struct search s = {.fd = -1};
     const char *colon = strchr(spec, ':');
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = 0};
 
+    hang_up();
+    channel_epoll_fd = epoll_fd;
+    listens = listen_is_for(spec);
+    if (listens) {
+        host_away = true;
+        return listen_open(spec, epoll_fd);
+    }
     s.port = strncmp(spec, "virtio-serial:", 14) == 0;
     if (!colon || (!s.port && strncmp(spec, "serial:", 7) != 0) || colon[1] == 0 ||
         strlen(colon + 1) >= sizeof(s.name))
         return -EINVAL;
     strcpy(s.name, colon + 1);
-    if (channel_fd >= 0)
-        close(channel_fd);
-    channel_fd = -1;
     if (!wait_for_device(look, &s, 5000)) {
         say("waiting for the channel %s%s%s", spec, s.err ? ": " : "",
             s.err ? strerror(-s.err) : "");
         wait_for_device(look, &s, -1);
     }
-    channel_fd = s.fd;
-    channel_epoll_fd = epoll_fd;
-    host_away = silent = wants_write = false;
-    channel_restart();
-    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, channel_fd, &ev) == 0 ? 0 : -errno;
+    return take(s.fd);
 }
 
 void channel_event(uint32_t events)
 {
     bool away = (events & EPOLLHUP) != 0;
 
+    if (listens)
+        return; /* its end is read */
     /* Only as it leaves: its first word may be here before the news that it is back, and the answer then waits for
      * that news. */
     silent = silent || (away && !host_away);
@@ -120,14 +157,17 @@ void channel_event(uint32_t events)
 
 ssize_t channel_read(void *buf, size_t size)
 {
-    for (;;) {
+    while (channel_fd >= 0) {
         ssize_t n = read(channel_fd, buf, size);
+        if (n == 0 && listens)
+            return -EPIPE;
         if (n >= 0)
             return n;
         if (errno == EINTR)
             continue;
-        return errno == EAGAIN || errno == EPIPE ? 0 : -errno;
+        return errno == EAGAIN || (errno == EPIPE && !listens) ? 0 : -errno;
     }
+    return 0;
 }
 
 void channel_heard(void)
@@ -157,9 +197,11 @@ void channel_restart(void)
 
 static void want_write(bool want)
 {
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLET | (want ? EPOLLOUT : 0), .data.u64 = 0};
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLET | (want ? EPOLLOUT : 0),
+                             .data.u64 = TAG_CHANNEL};
 
-    if (want != wants_write && epoll_ctl(channel_epoll_fd, EPOLL_CTL_MOD, channel_fd, &ev) == 0)
+    if (channel_fd >= 0 && want != wants_write &&
+        epoll_ctl(channel_epoll_fd, EPOLL_CTL_MOD, channel_fd, &ev) == 0)
         wants_write = want;
 }
 

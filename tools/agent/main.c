@@ -18,10 +18,10 @@
 #include <unistd.h>
 
 #define DEFAULT_CHANNEL "virtio-serial:vf.agent"
-#define TAG_CHANNEL 0
-#define TAG_SIGNALS 1
 
 static struct vf_wire_reader reader;
+static uint8_t input[4096]; /* what was read and not yet looked at */
+static size_t held, used;
 static int epoll_fd, signal_fd;
 
 void send_error(uint32_t id, int err, const char *text)
@@ -40,12 +40,12 @@ static void say_hello(uint32_t id)
 }
 
 /* Opens the channel. What the host has said before may be lost (a serial port drops it until the
- * kernel's driver is up), so the agent says that it listens now. */
+ * kernel's driver is up), so the agent says that it listens now; who connects knows. */
 static int connect_to_host(const char *channel)
 {
     int err = channel_open(channel, epoll_fd);
 
-    if (err == 0)
+    if (err == 0 && channel_announces())
         say_hello(0);
     return err;
 }
@@ -98,9 +98,6 @@ static void answer(const struct vf_wire_frame *f, int64_t arrival_ns)
  * room, -errno if the channel is gone. */
 static int listen_to_host(void)
 {
-    static uint8_t input[4096];
-    static size_t held, used;
-
     for (;;) {
         int64_t arrival_ns = 0;
         if (used == held) {
@@ -159,6 +156,14 @@ static void set_up_signals(void)
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, signal_fd, &ev);
 }
 
+/* Another channel than the one before: nothing of the talk there goes on. */
+static void forget_talk(void)
+{
+    exec_end_all();
+    vf_wire_reset(&reader);
+    held = used = 0;
+}
+
 static _Noreturn void run(const char *channel)
 {
     struct epoll_event events[16];
@@ -171,14 +176,16 @@ static _Noreturn void run(const char *channel)
                 channel_event(events[i].events);
             else if (events[i].data.u64 == TAG_SIGNALS)
                 take_signals();
-            else
+            else if (events[i].data.u64 == TAG_LISTENER) {
+                if (channel_accept())
+                    forget_talk();
+            } else
                 exec_event(events[i].data.u64);
         }
         int listened = listen_to_host();
         if (listened < 0) {
             say("lost the channel: %s", strerror(-listened));
-            exec_end_all();
-            vf_wire_reset(&reader);
+            forget_talk();
             connect_to_host(channel);
         }
         more = exec_pump();
@@ -205,7 +212,9 @@ int main(int argc, char **argv)
         strcpy(channel, argv[2]);
     } else if (argc != 1 && !as_init) {
         fprintf(stderr,
-                "usage: vmfactory-agent [--channel virtio-serial:NAME | serial:/dev/ttyX]\n"
+                "usage: vmfactory-agent [--channel virtio-serial:NAME | serial:/dev/ttyX |\n"
+                "                                  vsock[:PORT] | unix:PATH]\n"
+                "vsock and unix: listens there, and talks to whoever connected last.\n"
                 "The default is vf.channel= of the kernel's command line, else %s.\n",
                 DEFAULT_CHANNEL);
         return 2;

@@ -3,9 +3,8 @@
  *     WHEN PATH
  *
  * WHEN is always; pci: there is a PCI device; virtio=N: there is a virtio device of that number, seen
- * once its bus driver has been loaded; root: the root is on a disk image; vsock: the channel may come
- * that way later. What this machine has no device for is not loaded: it would cost boot time and
- * template memory.
+ * once its bus driver has been loaded; root: the root is on a disk image. What this machine has no device
+ * for is not loaded: it would cost boot time and template memory.
  */
 #include "tools/agent/agent.h"
 #include <dirent.h>

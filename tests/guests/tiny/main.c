@@ -13,8 +13,9 @@ enum misbehaviour misbehaviour;
 bool frozen;
 int64_t arrival_ns;
 struct vf_wire_writer writer;
-static struct channel com1 = {.read = serial_read, .write = serial_write};
-static struct channel vsock = {.read = vsock_read, .write = vsock_write};
+static struct vf_wire_reader readers[2];
+static struct channel com1 = {serial_read, serial_write, &readers[0]};
+static struct channel vsock = {vsock_read, vsock_write, &readers[1]};
 struct channel *current = &com1;
 static uint8_t encoded[VF_WIRE_MAX_FRAME];
 
@@ -144,7 +145,7 @@ static void answer(const struct vf_wire_frame *f)
 static bool serve(struct channel *c)
 {
     uint8_t input[256];
-    bool fresh = c->reader.len == 0;
+    bool fresh = c->reader->len == 0;
     size_t n = c->read(input, sizeof(input)), used = 0;
 
     if (n == 0)
@@ -154,7 +155,7 @@ static bool serve(struct channel *c)
         arrival_ns = clock_ns();
     while (used < n) {
         struct vf_wire_frame f;
-        used += vf_wire_feed(&c->reader, input + used, n - used, &f);
+        used += vf_wire_feed(c->reader, input + used, n - used, &f);
         if (f.type != 0)
             answer(&f);
     }
@@ -167,7 +168,7 @@ static bool serve_vsock(void)
 
     if (talk != vsock_talks) { /* another connection: nothing of the one before goes on */
         talk = vsock_talks;
-        vf_wire_reset(&vsock.reader);
+        vf_wire_reset(vsock.reader);
         exec_end_all(&vsock);
     }
     return serve(&vsock);

@@ -128,7 +128,7 @@ extern int64_t arrival_ns; /* clock_ns() when the first bytes of the frame being
 struct channel {
     size_t (*read)(uint8_t *buf, size_t max);
     void (*write)(const uint8_t *data, size_t len);
-    struct vf_wire_reader reader;
+    struct vf_wire_reader *reader;
 };
 extern struct channel *current; /* where send writes to */
 extern struct vf_wire_writer writer;

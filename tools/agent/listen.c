@@ -1,0 +1,102 @@
+/* Channels that the host connects to: vsock, and a unix socket for trying the agent out.
+ *
+ *     listen -> accept -> (another connection, or the end of this one) -> accept ...
+ *
+ * The host has one connection, and a new one takes the place of the one before: after a restore, or when the
+ * host's program restarts, nobody is at the other end of that any more. While there is none the agent waits.
+ */
+#include "tools/agent/agent.h"
+#include <errno.h>
+#include <linux/vm_sockets.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BACKLOG 8
+
+static int listener = -1;
+
+/* The port of "vsock" or "vsock:PORT"; 0 if spec is neither. */
+static uint32_t port_of(const char *spec)
+{
+    char *end;
+
+    if (strcmp(spec, "vsock") == 0)
+        return VF_WIRE_VSOCK_PORT;
+    if (strncmp(spec, "vsock:", 6) != 0 || spec[6] < '0' || spec[6] > '9')
+        return 0;
+    errno = 0;
+    unsigned long port = strtoul(spec + 6, &end, 10);
+    return *end || errno || port >= VMADDR_PORT_ANY ? 0 : (uint32_t)port;
+}
+
+static bool is_unix(const char *spec)
+{
+    size_t len = strlen(spec);
+
+    return strncmp(spec, "unix:", 5) == 0 && len > 5 &&
+           len - 5 < sizeof(((struct sockaddr_un *)NULL)->sun_path);
+}
+
+bool listen_is_for(const char *spec)
+{
+    return port_of(spec) != 0 || is_unix(spec);
+}
+
+/* Until the kernel has the module there is no such address family. */
+static bool open_socket(void *arg)
+{
+    listener = socket(*(int *)arg, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    return listener >= 0;
+}
+
+static int bind_to(const char *spec)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    struct sockaddr_vm vm = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY};
+
+    vm.svm_port = port_of(spec);
+    if (vm.svm_port != 0)
+        return bind(listener, (struct sockaddr *)&vm, sizeof(vm));
+    strcpy(un.sun_path, spec + 5);
+    return bind(listener, (struct sockaddr *)&un, sizeof(un));
+}
+
+int listen_open(const char *spec, int epoll_fd)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = TAG_LISTENER};
+    int family = is_unix(spec) ? AF_UNIX : AF_VSOCK;
+
+    if (listener >= 0)
+        return 0;
+    if (!wait_for_device(open_socket, &family, 5000)) {
+        say("waiting for the channel %s: %s", spec, strerror(errno));
+        wait_for_device(open_socket, &family, -1);
+    }
+    if (bind_to(spec) == 0 && listen(listener, BACKLOG) == 0 &&
+        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &ev) == 0)
+        return 0;
+    int err = -errno;
+    close(listener);
+    listener = -1;
+    return err;
+}
+
+int listen_accept(void)
+{
+    int fd = -1, next;
+
+    /* Of several the last is the one that somebody still has. */
+    while ((next = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0 ||
+           errno == EINTR || errno == ECONNABORTED) {
+        if (next < 0)
+            continue;
+        if (fd >= 0)
+            close(fd);
+        fd = next;
+    }
+    return fd;
+}
