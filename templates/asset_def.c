@@ -3,11 +3,8 @@
  * Whatever could leak is refused here once and for all: credentials in a URL (they would show up in messages, logs and
  * the API), and plain http to anywhere but this host.
  */
-#include <arpa/inet.h>
 #include <assert.h>
-#include <curl/curl.h>
 #include <limits.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -130,7 +127,7 @@ bool vf_asset_digest_ok(const char *sha256)
            strspn(sha256, "0123456789abcdef") == VF_SHA256_HEX - 1;
 }
 
-static int no_control(const char *s, const char *field, struct vf_error *err)
+int vf_asset_no_control(const char *s, const char *field, struct vf_error *err)
 {
     for (size_t i = 0; s[i] != '\0'; i++) {
         unsigned char c = (unsigned char)s[i];
@@ -141,85 +138,6 @@ static int no_control(const char *s, const char *field, struct vf_error *err)
                            c);
     }
     return 0;
-}
-
-/* That host is this one, whatever a name server says: localhost, 127.0.0.0/8, [::1]. */
-static bool is_loopback(const char *host)
-{
-    struct in_addr four;
-    struct in6_addr six;
-    char bare[INET6_ADDRSTRLEN + 1];
-    size_t len = strlen(host);
-
-    if (strcasecmp(host, "localhost") == 0)
-        return true;
-    if (inet_pton(AF_INET, host, &four) == 1)
-        return ntohl(four.s_addr) >> 24 == 127;
-    if (len < 3 || len - 2 >= sizeof(bare) || host[0] != '[' || host[len - 1] != ']')
-        return false;
-    memcpy(bare, host + 1, len - 2);
-    bare[len - 2] = '\0';
-    return inet_pton(AF_INET6, bare, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
-}
-
-static char *part(CURLU *u, CURLUPart what)
-{
-    char *s = NULL;
-
-    return curl_url_get(u, what, &s, 0) == CURLUE_OK ? s : NULL;
-}
-
-static int check_parts(CURLU *u, const char *field, bool file_too, struct vf_error *err)
-{
-    char *scheme = part(u, CURLUPART_SCHEME), *host = part(u, CURLUPART_HOST);
-    char *user = part(u, CURLUPART_USER), *password = part(u, CURLUPART_PASSWORD);
-    int r = 0;
-
-    if (scheme == NULL) {
-        r = vf_fail(err, VF_NO_MEMORY, "%s: no memory", field);
-    } else if (user != NULL || password != NULL) {
-        vf_fail(err, VF_INVALID_ARGUMENT, "%s: must not contain credentials: they would be logged",
-                field);
-        r = vf_hint(err, "put them into a file and name that in basic_file or bearer_file");
-    } else if (strcmp(scheme, "http") == 0 && (host == NULL || !is_loopback(host))) {
-        vf_fail(err, VF_INVALID_ARGUMENT,
-                "%s: plain http is only for this host (localhost), not %s", field,
-                host != NULL ? host : "another");
-        r = vf_hint(err, "use https");
-    } else if (strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0 &&
-               !(file_too && strcmp(scheme, "file") == 0)) {
-        r = vf_fail(err, VF_INVALID_ARGUMENT, "%s: must begin with https://%s, not %s://", field,
-                    file_too ? " or file:///" : "", scheme);
-    }
-    curl_free(scheme);
-    curl_free(host);
-    curl_free(user);
-    curl_free(password);
-    return r;
-}
-
-int vf_asset_check_url(const char *url, const char *field, bool file_too, struct vf_error *err)
-{
-    CURLU *u;
-    CURLUcode c;
-    int r = no_control(url, field, err);
-
-    if (r < 0)
-        return r;
-    if (strncasecmp(url, "file:", 5) == 0 && strncasecmp(url, "file:///", 8) != 0)
-        return vf_fail(err, VF_INVALID_ARGUMENT,
-                       "%s: must name the file by its absolute path: file:///…", field);
-    u = curl_url();
-    if (u == NULL)
-        return vf_fail(err, VF_NO_MEMORY, "%s: no memory", field);
-    c = curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME);
-    if (c == CURLUE_OK)
-        r = check_parts(u, field, file_too, err);
-    else /* libcurl's words don't quote the URL, which may hold a password */
-        r = vf_fail(err, VF_INVALID_ARGUMENT, "%s: must be a URL like https://host/path (%s)",
-                    field, curl_url_strerror(c));
-    curl_url_cleanup(u);
-    return r;
 }
 
 static int check_file(const struct vf_asset_file *f, const char *arch, struct vf_error *err)
@@ -250,7 +168,7 @@ static int check_file(const struct vf_asset_file *f, const char *arch, struct vf
 
 static int check_path(const char *path, const char *field, struct vf_error *err)
 {
-    int r = path != NULL ? no_control(path, field, err) : 0;
+    int r = path != NULL ? vf_asset_no_control(path, field, err) : 0;
 
     if (r == 0 && path != NULL && path[0] != '/')
         r = vf_fail(err, VF_INVALID_ARGUMENT, "%s: must be an absolute path (is \"%.256s\")", field,
@@ -266,7 +184,7 @@ static int check_proxy(const char *proxy, struct vf_error *err)
 
     if (proxy == NULL)
         return 0;
-    r = no_control(proxy, "proxy", err);
+    r = vf_asset_no_control(proxy, "proxy", err);
     if (r < 0)
         return r;
     while (schemes[i] != NULL && strncmp(proxy, schemes[i], strlen(schemes[i])) != 0)

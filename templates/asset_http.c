@@ -26,7 +26,8 @@
 struct get {
     struct vf_download *d;
     CURL *easy;
-    char *secret;        /* NULL: none, or no more */
+    char *secret;        /* a token, or a user; NULL: none, or no more */
+    char *password;      /* of that user, in the same memory; NULL: it is a token */
     int64_t range_start; /* of Content-Range; -1: there is none */
     bool begun;          /* the body is the file's */
     size_t skipped;
@@ -47,61 +48,30 @@ void vf_asset_http_init(void)
     pthread_once(&once, init_once);
 }
 
-/* --- URLs */
-
-void vf_asset_plain_url(const char *url, char *ret, size_t size)
-{
-    static const CURLUPart secret[] = {CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_OPTIONS,
-                                       CURLUPART_QUERY, CURLUPART_FRAGMENT};
-    CURLU *u = curl_url();
-    char *plain = NULL;
-
-    if (u != NULL && curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK) {
-        for (size_t i = 0; i < sizeof(secret) / sizeof(*secret); i++)
-            curl_url_set(u, secret[i], NULL, 0);
-        if (curl_url_get(u, CURLUPART_URL, &plain, 0) != CURLUE_OK)
-            plain = NULL;
-    }
-    snprintf(ret, size, "%s", plain != NULL ? plain : "(a URL that can't be read)");
-    curl_free(plain);
-    curl_url_cleanup(u);
-}
-
-static bool same_part(CURLU *a, CURLU *b, CURLUPart what)
-{
-    char *x = NULL, *y = NULL;
-    bool same = curl_url_get(a, what, &x, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-                curl_url_get(b, what, &y, CURLU_DEFAULT_PORT) == CURLUE_OK && strcasecmp(x, y) == 0;
-
-    curl_free(x);
-    curl_free(y);
-    return same;
-}
-
-static bool same_server(const char *url, const char *other)
-{
-    CURLU *a = curl_url(), *b = curl_url();
-    bool same = a != NULL && b != NULL && curl_url_set(a, CURLUPART_URL, url, 0) == CURLUE_OK &&
-                curl_url_set(b, CURLUPART_URL, other, 0) == CURLUE_OK &&
-                same_part(a, b, CURLUPART_SCHEME) && same_part(a, b, CURLUPART_HOST) &&
-                same_part(a, b, CURLUPART_PORT);
-
-    curl_url_cleanup(a);
-    curl_url_cleanup(b);
-    return same;
-}
-
 /* --- credentials */
 
 static void forget(struct get *g)
 {
     if (g->secret != NULL)
-        explicit_bzero(g->secret, strlen(g->secret));
+        explicit_bzero(g->secret, SECRET_MAX);
     free(g->secret);
-    g->secret = NULL;
+    g->secret = g->password = NULL;
 }
 
-/* Reads them anew each time: they may have been replaced. One line. */
+static int check_line(const char *text, size_t len, const char *field, const char *path,
+                      struct vf_error *err)
+{
+    if (len == 0 || len == SECRET_MAX || len != strlen(text))
+        return vf_fail(err, VF_INVALID_ARGUMENT, "%s: %s: must be one line of at most %d bytes",
+                       field, path, SECRET_MAX - 1);
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            return vf_fail(err, VF_INVALID_ARGUMENT,
+                           "%s: %s: must be one line without control characters", field, path);
+    }
+    return 0;
+}
+
 static int read_secret(struct get *g, const char *path, const char *field, struct vf_error *err)
 {
     VF_CLEANUP_FD int fd = -1;
@@ -118,31 +88,34 @@ static int read_secret(struct get *g, const char *path, const char *field, struc
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return vf_fail_errno(err, errno, "%s: %s: read", field, path);
-    while (n > 0 && strchr("\r\n", g->secret[n - 1]) != NULL)
+    while (n > 0 && (g->secret[n - 1] == '\n' || g->secret[n - 1] == '\r'))
         g->secret[--n] = '\0';
-    if (n == 0 || n == SECRET_MAX || (size_t)n != strlen(g->secret))
-        return vf_fail(err, VF_INVALID_ARGUMENT, "%s: %s: must be one line of at most %d bytes",
-                       field, path, SECRET_MAX - 1);
-    for (ssize_t i = 0; i < n; i++) {
-        if ((unsigned char)g->secret[i] < 0x20 || g->secret[i] == 0x7f)
-            return vf_fail(err, VF_INVALID_ARGUMENT,
-                           "%s: %s: must be one line without control characters", field, path);
-    }
+    return check_line(g->secret, (size_t)n, field, path, err);
+}
+
+static int split_password(struct get *g, const char *path, struct vf_error *err)
+{
+    char *colon = g->secret != NULL ? strchr(g->secret, ':') : NULL;
+
+    if (colon == NULL)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "basic_file: %s: must be user:password", path);
+    *colon = '\0';
+    g->password = colon + 1;
     return 0;
 }
 
+/* Anew each time: they may have been replaced. */
 static int get_secret(struct get *g, struct vf_error *err)
 {
     const struct vf_asset *a = &g->d->asset;
     int r = 0;
 
     if (a->bearer_file != NULL)
-        r = read_secret(g, a->bearer_file, "bearer_file", err);
-    else if (a->basic_file != NULL)
+        return read_secret(g, a->bearer_file, "bearer_file", err);
+    if (a->basic_file != NULL)
         r = read_secret(g, a->basic_file, "basic_file", err);
-    if (r == 0 && a->basic_file != NULL && strchr(g->secret, ':') == NULL)
-        r = vf_fail(err, VF_INVALID_ARGUMENT, "basic_file: %s: must be user:password",
-                    a->basic_file);
+    if (a->basic_file != NULL && r == 0)
+        r = split_password(g, a->basic_file, err);
     return r;
 }
 
@@ -232,21 +205,14 @@ static size_t on_body(char *data, size_t one, size_t n, void *arg)
 
 static int set_credentials(struct get *g, struct vf_error *err)
 {
-    char *colon;
-
-    if (g->secret == NULL)
-        return 0;
-    if (g->d->asset.bearer_file != NULL) {
+    if (g->password != NULL) {
+        SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
+        SET(CURLOPT_USERNAME, g->secret);
+        SET(CURLOPT_PASSWORD, g->password);
+    } else if (g->secret != NULL) {
         SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
         SET(CURLOPT_XOAUTH2_BEARER, g->secret);
-        return 0;
     }
-    SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
-    SET(CURLOPT_PASSWORD, strchr(g->secret, ':') + 1);
-    colon = strchr(g->secret, ':');
-    *colon = '\0';
-    SET(CURLOPT_USERNAME, g->secret);
-    *colon = ':';
     return 0;
 }
 
@@ -433,7 +399,7 @@ static int redirect(struct get *g, const char *next, char **url, struct vf_error
                        why.msg);
     if (strncasecmp(*url, "https:", 6) == 0 && strncasecmp(next, "https:", 6) != 0)
         return vf_fail(err, VF_PROTOCOL, "is redirected from https to %s, which is refused", plain);
-    if (!same_server(*url, next))
+    if (!vf_asset_same_server(*url, next))
         forget(g);
     free(*url);
     *url = strdup(next);
@@ -448,7 +414,7 @@ static int follow(struct get *g, char **url, bool *ret_again, struct vf_error *e
 
         if (r == 0)
             r = judge(g, perform(g), &next, ret_again, err);
-        if (r <= 0)
+        if (r <= 0 || next == NULL)
             return i > 0 && r < 0 ? vf_wrap(err, "after %d redirects", i) : r;
         r = redirect(g, next, url, err);
         if (r < 0)

@@ -55,10 +55,17 @@ struct vf_asset_store {
 
 /* --- definitions (asset_def.c) */
 int vf_asset_copy(const struct vf_asset *a, struct vf_asset *ret, struct vf_error *err);
-/* https, http to loopback, or file; no credentials. field: for messages. */
-int vf_asset_check_url(const char *url, const char *field, bool file_too, struct vf_error *err);
+int vf_asset_no_control(const char *s, const char *field, struct vf_error *err);
 /* 64 hexadecimal digits, lower case. */
 bool vf_asset_digest_ok(const char *sha256);
+
+/* --- URLs (asset_url.c) */
+/* https, http to loopback, or file; no credentials. field: for messages. */
+int vf_asset_check_url(const char *url, const char *field, bool file_too, struct vf_error *err);
+/* Of the same scheme, host and port. */
+bool vf_asset_same_server(const char *url, const char *other);
+/* url without what could be a secret (user, password, query), for messages. */
+void vf_asset_plain_url(const char *url, char *ret, size_t size);
 
 /* 1 if the file is in the store, and executable if the asset is a VMM (made so, if it was not); 0 if it is not there.
  * *ret_size may be NULL. (asset_store.c) */
@@ -107,7 +114,5 @@ int vf_download_write(struct vf_download *d, const void *data, size_t len, struc
 void vf_asset_http_init(void); /* once is enough; thread-safe */
 int vf_asset_http_get(struct vf_download *d, bool *ret_again, struct vf_error *err);
 int vf_asset_file_get(struct vf_download *d, struct vf_error *err);
-/* url without what could be a secret (user, password, query), for messages. */
-void vf_asset_plain_url(const char *url, char *ret, size_t size);
 
 #endif
