@@ -297,20 +297,14 @@ static int step_store(struct vf_instance *vm, struct vf_error *err)
 }
 
 static const struct vf_step recipe[] = {
-    {"fetch", vf_step_fetch, false, NULL}, /* only if its class pins anything */
-    {"open", step_open, false, NULL},
-    {"prepare", vf_step_prepare, false, NULL},
-    {"vmm", vf_step_create, true, NULL},
-    {"start", vf_step_start, true, NULL},
-    {"boot", vf_step_hello, true, NULL},
-    {"renew", vf_step_renew, true, NULL},
-    {"warmup", step_warmup, false, NULL},
-    {"freeze", step_freeze, false, NULL},
-    {"pause", vf_step_pause, false, NULL},
-    {"save", step_save, false, NULL},
-    {"stop", step_stop, false, NULL},
-    {"store", step_store, false, NULL},
-    VF_LAST_STEP,
+    {"look", vf_step_look, false, NULL}, /* these two only if its class pins anything */
+    {"fetch", vf_step_fetch, false, NULL},     {"open", step_open, false, NULL},
+    {"prepare", vf_step_prepare, false, NULL}, {"vmm", vf_step_create, true, NULL},
+    {"start", vf_step_start, true, NULL},      {"boot", vf_step_hello, true, NULL},
+    {"renew", vf_step_renew, true, NULL},      {"warmup", step_warmup, false, NULL},
+    {"freeze", step_freeze, false, NULL},      {"pause", vf_step_pause, false, NULL},
+    {"save", step_save, false, NULL},          {"stop", step_stop, false, NULL},
+    {"store", step_store, false, NULL},        VF_LAST_STEP,
 };
 
 /* ---- trial clones */
@@ -508,7 +502,7 @@ int vf_factory_build(struct vf_factory *f, const struct vf_spec *spec, vf_build_
         r = join(job, stage, done, arg, &req, err);
     if (r == 0) {
         const struct vf_plan plan = {.source = VF_SOURCE_BUILD,
-                                     .steps = n_assets ? recipe : recipe + 1,
+                                     .steps = n_assets ? recipe : recipe + 2,
                                      .spec = spec,
                                      .job = job,
                                      .of_build = true};

@@ -83,6 +83,8 @@ struct vf_instance {
     struct vf_generation *gen;    /* referenced; NULL: cold boot or build */
     struct vf_registry *registry; /* as it began; NULL: adopted, or a clone */
     struct vf_runtime runtime;    /* of a cold boot or build, once resolved */
+    const struct vf_asset *missing[VF_RUNTIME_MAX_ASSETS]; /* of registry: to be fetched */
+    int n_missing;
     struct vf_instance_fetch {
         struct vf_instance *vm;
         struct vf_fetch *handle; /* NULL: done */
@@ -193,7 +195,8 @@ int vf_instance_recall(struct vf_instance *vm, struct vf_error *err);
 const char *vf_instance_binary(const struct vf_instance *vm);
 /* Whether the VMM's own sandbox is on. */
 bool vf_instance_sandboxed(const struct vf_instance *vm);
-/* Fetches what a build needs and is not in the store. */
+/* Looks what a build needs and is not in the store; fetches that. */
+int vf_step_look(struct vf_instance *vm, struct vf_error *err);
 int vf_step_fetch(struct vf_instance *vm, struct vf_error *err);
 /* Withdraws it. */
 void vf_instance_abort_fetch(struct vf_instance *vm);

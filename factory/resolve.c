@@ -100,22 +100,41 @@ static void on_fetched(void *arg, const struct vf_error *err)
         vf_instance_part_ended(vm, vm->fetch_failed ? &vm->fetch_error : NULL);
 }
 
+static int look(struct vf_work *w, struct vf_error *err)
+{
+    struct vf_instance *vm = w->arg;
+    const struct vf_asset *assets[VF_RUNTIME_MAX_ASSETS];
+    int n, r = vf_registry_assets_of(vm->registry, vf_job_spec(vm->job), assets, &n, err);
+    vm->n_missing = 0;
+    for (int i = 0; r == 0 && i < n; i++) {
+        VF_CLEANUP_FREE char *path = NULL;
+        if (!vm->factory->assets)
+            return vf_fail(err, VF_NOT_FOUND, "asset %s: there is no store of assets",
+                           assets[i]->name);
+        if (vf_asset_store_path(vm->factory->assets, vf_asset_file_here(assets[i])->sha256, &path,
+                                NULL) < 0)
+            vm->missing[vm->n_missing++] = assets[i];
+    }
+    return r;
+}
+
+int vf_step_look(struct vf_instance *vm, struct vf_error *err)
+{
+    return vf_instance_work(vm, look, err);
+}
+
 int vf_step_fetch(struct vf_instance *vm, struct vf_error *err)
 {
-    const struct vf_asset *assets[VF_RUNTIME_MAX_ASSETS];
     struct vf_factory *f = vm->factory;
     struct vf_error e;
-    int n, r = vf_registry_assets_of(vm->registry, vf_job_spec(vm->job), assets, &n, err);
-    if (r < 0)
-        return r;
-    if (!f->assets)
-        return vf_fail(err, VF_NOT_FOUND, "asset %s: there is no store of assets", assets[0]->name);
+    if (vm->n_missing == 0)
+        return VF_STEP_DONE;
     vm->fetch_failed = false;
-    for (int i = 0; i < n && !vm->fetch_failed; i++) {
+    for (int i = 0; i < vm->n_missing && !vm->fetch_failed; i++) {
         struct vf_instance_fetch *fetch = &vm->fetches[i];
         *fetch = (struct vf_instance_fetch){.vm = vm};
-        if (vf_asset_fetch(f->assets, f->loop, assets[i], on_fetched, fetch, &fetch->handle, &e) <
-            0)
+        if (vf_asset_fetch(f->assets, f->loop, vm->missing[i], on_fetched, fetch, &fetch->handle,
+                           &e) < 0)
             note_failure(vm, &e);
         else
             vm->fetching++;

@@ -211,7 +211,6 @@ void vf_spec_init(struct vf_spec *ret_spec)
     ret_spec->has_vmm = true;
     ret_spec->agent.channel = VF_CHANNEL_VIRTIO_SERIAL;
     ret_spec->agent.has_channel = true;
-    ret_spec->park = VF_PARK_PAUSED;
 }
 
 void vf_spec_init_blank(struct vf_spec *ret_spec)

@@ -67,7 +67,7 @@ struct vf_spec {
         int64_t timeout_ms;            /* of each command */
     } warmup;
     bool balloon;
-    int park; /* enum vf_park; AUTO only if the VMM was left out, see vf_spec_park */
+    int park; /* enum vf_park; AUTO of parsed ones only if the VMM was left out, see vf_spec_park */
 };
 
 /* The decoding table of struct vf_spec, for those who embed a spec. */

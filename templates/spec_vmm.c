@@ -59,9 +59,10 @@ int vf_spec_check_vmm(const struct vf_spec *s, enum vf_spec_vmm vmm, struct vf_e
         return vf_hint(err, "`qemu-img convert -O raw` makes one");
     }
     if (vmm == VF_SPEC_VMM_FIRECRACKER && s->park == VF_PARK_PAUSED) {
-        vf_fail(err, VF_INVALID_ARGUMENT,
-                "park: firecracker's clones can't wait paused: after a pause their vsock hears "
-                "nothing more");
+        vf_fail(
+            err, VF_INVALID_ARGUMENT,
+            "park: firecracker's clones can't wait paused: up to 1.16.1 their vsock hears nothing "
+            "more after a pause");
         return vf_hint(err, "use \"running\" or \"auto\"");
     }
     if (vf_spec_knows_vmm(s) && (enum vf_spec_vmm)s->vmm == vmm)
