@@ -1,5 +1,6 @@
 /* Assets from an HTTPS server: whom it is trusted to be, what it answers, where it sends us, and what it is shown. */
 #include <arpa/inet.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include "tests/e2e/asset_tls.h"
 
@@ -293,6 +294,59 @@ Test(asset_https, credentials_that_can_not_be_read)
     cr_expect_neq(asx_fetch_with(&x, url, 0, "\"bearer_file\":\"/nonexistent\"", &err), VF_OK);
     ast_expect_error(err, VF_NOT_FOUND, "bearer_file: /nonexistent: does not exist");
     cr_expect_eq(asv_hits(&x.web, r), 0);
+}
+
+/* ---- by way of another */
+
+Test(asset_https, proxy)
+{
+    char url[200], more[800], secret[600];
+    struct asv proxy;
+    struct vf_error err;
+    asv_open(&proxy, NULL, NULL);
+    proxy.tunnel_port = x.web.port;
+    struct asv_route *r = asx_serve(&x, "/a", NULL, url);
+    put_secret("bearer_file", "s3cret-token", secret);
+    snprintf(more, sizeof(more), "%s,\"proxy\":\"http://127.0.0.1:%d\"", secret, proxy.port);
+    cr_expect_eq(asx_fetch_with(&x, url, 0, more, &err), VF_OK, "%s", err.msg);
+    ast_expect_there(&x.t, 0444);
+    cr_expect_eq(proxy.connects, 1);
+    cr_expect_null(strstr(proxy.got_connect, "s3cret"), "%s", proxy.got_connect);
+    cr_expect_str_eq(r->got_authorization, "Bearer s3cret-token");
+    ast_body(&x.t, 1000, 3);
+    proxy.tunnel_port = 0; /* it leads nowhere now */
+    cr_expect_neq(asx_fetch_with(&x, url, 0, more, &err), VF_OK);
+    ast_expect_error(err, VF_PROTOCOL, "3 attempts, the last: ");
+    ast_expect_absent(&x.t, true);
+    asv_close(&proxy);
+}
+
+/* As the environment says; but what is on this host, by plain http, needs none. */
+Test(asset_https, proxy_of_the_environment)
+{
+    char url[200], value[100];
+    struct asv proxy, plain;
+    struct vf_error err;
+    asv_open(&proxy, NULL, NULL);
+    asv_open(&plain, NULL, NULL);
+    proxy.tunnel_port = x.web.port;
+    snprintf(value, sizeof(value), "http://127.0.0.1:%d", proxy.port);
+    setenv("https_proxy", value, 1);
+    setenv("http_proxy", value, 1);
+    unsetenv("no_proxy");
+    unsetenv("NO_PROXY");
+    struct asv_route *r = asx_serve(&x, "/a", NULL, url);
+    cr_expect_eq(asx_fetch(&x, url, &err), VF_OK, "%s", err.msg);
+    cr_expect_eq(proxy.connects, 1);
+    cr_expect_eq(asv_hits(&x.web, r), 1);
+    ast_body(&x.t, 1000, 3);
+    struct asv_route direct = {.path = "/b", .body = x.t.body, .len = x.t.len};
+    asv_add(&plain, &direct);
+    asv_url(&plain, "localhost", "/b", url);
+    cr_expect_eq(asx_fetch(&x, url, &err), VF_OK, "%s", err.msg);
+    cr_expect_eq(proxy.n_conns, 1);
+    asv_close(&plain);
+    asv_close(&proxy);
 }
 
 /* They stay with the server that they are for: another port, host or scheme gets none, not even on the way back. */

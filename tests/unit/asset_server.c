@@ -49,7 +49,7 @@ static bool read_request(struct conn *c, char *buf, size_t size)
             return false;
         len += (size_t)n;
         buf[len] = '\0';
-        if (buf[0] != 'G') /* TLS, where none is spoken */
+        if (buf[0] != 'G' && buf[0] != 'C') /* TLS, where none is spoken */
             return false;
         if (strstr(buf, "\r\n\r\n"))
             return true;
@@ -154,6 +154,49 @@ static struct asv_route *find(struct asv *s, const char *request)
     return NULL;
 }
 
+/* ---- as a proxy */
+
+static void relay(struct conn *c, int to)
+{
+    struct pollfd p[] = {{.fd = c->fd, .events = POLLIN},
+                         {.fd = to, .events = POLLIN},
+                         {.fd = c->s->stop_fd, .events = POLLIN}};
+    char buf[16384];
+
+    for (;;) {
+        if (poll(p, 3, -1) < 0 && errno == EINTR)
+            continue;
+        if (p[2].revents)
+            return;
+        for (int i = 0; i < 2; i++) {
+            ssize_t n = p[i].revents ? recv(p[i].fd, buf, sizeof(buf), 0) : 1;
+
+            if (n <= 0)
+                return;
+            if (p[i].revents && send(p[1 - i].fd, buf, (size_t)n, MSG_NOSIGNAL) != n)
+                return;
+        }
+    }
+}
+
+static void tunnel(struct conn *c, const char *request)
+{
+    static const char yes[] = "HTTP/1.1 200 Go on\r\n\r\n";
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd;
+
+    pthread_mutex_lock(&c->s->lock);
+    c->s->connects++;
+    snprintf(c->s->got_connect, sizeof(c->s->got_connect), "%s", request);
+    a.sin_port = htons((uint16_t)c->s->tunnel_port);
+    pthread_mutex_unlock(&c->s->lock);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && a.sin_port != 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 &&
+        put(c, yes, sizeof(yes) - 1))
+        relay(c, fd);
+    close(fd);
+}
+
 static void serve(struct conn *c)
 {
     struct asv_route *r, copy;
@@ -163,6 +206,10 @@ static void serve(struct conn *c)
 
     if (!read_request(c, request, sizeof(request)))
         return;
+    if (strncmp(request, "CONNECT ", 8) == 0) {
+        tunnel(c, request);
+        return;
+    }
     pthread_mutex_lock(&s->lock);
     r = find(s, request);
     if (r) {

@@ -49,6 +49,9 @@ struct asv {
     } conns[ASV_CONNS];
     struct asv_route routes[ASV_ROUTES];
     int n_routes, n_conns; /* connections so far */
+    int tunnel_port;       /* as a proxy: where CONNECT leads, whatever it names; 0: nowhere */
+    int connects;          /* so many were asked for */
+    char got_connect[4096]; /* the last such request */
     int now, peak;         /* requests being answered now; the most at once */
 };
 

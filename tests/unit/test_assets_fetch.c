@@ -48,6 +48,13 @@ static void expect_code(struct ast_fetch *f, enum vf_code want)
     cr_expect_eq(f->err.code, want, "%s: %s", vf_code_name(f->err.code), f->err.msg);
 }
 
+/* Until it waits for a download: from then on the size is known. */
+static void await_joined(struct ast_fetch *f)
+{
+    ast_until(&t, f->done || atomic_load(&vf_fetch_progress(f->fetch)->total_bytes) > 0, "joining");
+    cr_assert(!f->done, "%s", f->err.msg);
+}
+
 /* Runs the loop until the route was asked so often. */
 static void await_hits(struct asv_route *r, int n)
 {
@@ -92,9 +99,12 @@ Test(assets_fetch, callers_share_a_download)
     struct asv_route *r = serve("/a", true, url);
     struct ast_fetch f[5];
 
-    for (int i = 0; i < 5; i++)
-        begin(&f[i], "thing", "image", url);
+    for (int i = 0; i < 5; i++) {
+        begin(&f[i], i == 3 ? "other" : "thing", "image", url);
+        await_joined(&f[i]);
+    }
     await_hits(r, 1);
+    cr_expect_eq(ast_downloads(&t), 1);
     asv_release(&web);
     for (int i = 0; i < 5; i++)
         expect_code(&f[i], VF_OK);
@@ -109,12 +119,17 @@ Test(assets_fetch, all_who_wait_are_told_of_a_failure)
     struct ast_fetch f[3];
 
     r->status = 404;
-    for (int i = 0; i < 3; i++)
-        begin(&f[i], "thing", "image", url);
+    for (int i = 0; i < 3; i++) {
+        begin(&f[i], i == 1 ? "other" : "thing", "image", url);
+        await_joined(&f[i]);
+    }
     await_hits(r, 1);
     asv_release(&web);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         expect_code(&f[i], VF_NOT_FOUND);
+        cr_expect_not_null(strstr(f[i].err.msg, i == 1 ? "asset other: " : "asset thing: "));
+    }
+    cr_expect_eq(asv_hits(&web, r), 1);
     ast_expect_absent(&t, true);
 }
 
@@ -178,6 +193,8 @@ Test(assets_fetch, cancel_one_of_two)
 
     begin(&f[0], "one", "image", url);
     begin(&f[1], "two", "image", url);
+    await_joined(&f[0]);
+    await_joined(&f[1]);
     await_hits(r, 1);
     vf_fetch_cancel(f[0].fetch);
     vf_fetch_cancel(f[0].fetch); /* once more does nothing */
@@ -198,8 +215,10 @@ Test(assets_fetch, cancel_all)
     struct asv_route *r = serve("/a", true, url);
     struct ast_fetch f[3];
 
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         begin(&f[i], "thing", "image", url);
+        await_joined(&f[i]);
+    }
     await_hits(r, 1);
     for (int i = 0; i < 3; i++)
         vf_fetch_cancel(f[i].fetch);
