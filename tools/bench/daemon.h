@@ -56,6 +56,8 @@ struct bench_daemon {
 int daemon_open(struct bench_daemon *d, struct bench *b, const char *const *settings,
                 struct vf_error *err);
 int daemon_close(struct bench_daemon *d, struct vf_error *err);
+/* How many VMs have a directory. */
+int64_t daemon_vm_dirs(const struct bench_daemon *d);
 int daemon_use(const struct bench_daemon *d, struct daemon_use *ret, struct vf_error *err);
 
 /* --- daemon_pool.c */
@@ -72,7 +74,7 @@ int pool_add_subject(struct bench_daemon *d, const char *specs, const struct sub
                      struct vf_error *err);
 /* Sets, warms, and waits until it is as set. config: JSON. */
 int pool_fill(struct bench_daemon *d, const char *name, const char *config, struct vf_error *err);
-/* Waits until so many are parked and on standby, and nothing is leased or in the making. */
+/* Waits until so many are parked and on standby, and nothing is leased, in the making or being released. */
 int pool_await(struct bench_daemon *d, const char *name, struct vf_error *err);
 /* require: a source, or NULL. */
 int pool_acquire(struct client *c, const char *name, const char *require, struct got *ret,

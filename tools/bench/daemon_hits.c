@@ -118,32 +118,60 @@ int paused_hits(struct bench_daemon *d, const char *name, const char *guest,
 
 /* ---- standby */
 
-/* A clone, then one in a standby VMM: with the clone there are max_vms, so no VMM is started while either is made. */
+struct versus {
+    struct bench_daemon *d;
+    struct client c;
+    const char *name;
+    struct figure *f, *share;
+};
+
+static int one_clone(struct versus *v, struct vf_error *err)
+{
+    struct got got;
+    int r = pool_await(v->d, v->name, err);
+    if (r == 0)
+        r = pool_acquire(&v->c, v->name, "clone", &got, err);
+    if (r < 0)
+        return r;
+    series_add(&v->f->base, got.round_trip_us);
+    series_add(&v->share->ours, got.round_trip_us - got.stages_us);
+    return pool_release(&v->c, got.id, err);
+}
+
+/* With a VM of the null driver there are max_vms, so that no VMM is started meanwhile. */
+static int one_standby(struct versus *v, struct vf_error *err)
+{
+    struct got null, got;
+    int r = pool_await(v->d, v->name, err);
+    if (r == 0)
+        r = pool_acquire(&v->c, "null", "clone", &null, err);
+    if (r == 0)
+        r = pool_acquire(&v->c, v->name, "standby", &got, err);
+    if (r < 0)
+        return r;
+    series_add(&v->f->ours, got.round_trip_us);
+    r = pool_release(&v->c, got.id, err);
+    return r < 0 ? r : pool_release(&v->c, null.id, err);
+}
+
 int standby_and_clone(struct bench_daemon *d, const char *name, const char *guest,
                       struct vf_error *err)
 {
     struct bench *b = d->bench;
-    struct client c = {.fd = -1, .path = d->api};
-    struct figure *f = figure_add(b, JUDGE_RATIO, 0.7, "clone", "standby, %s", guest);
-    struct figure *share =
+    struct versus v = {.d = d, .c = {.fd = -1, .path = d->api}, .name = name};
+    v.f = figure_add(b, JUDGE_RATIO, 0.7, "clone", "standby, %s", guest);
+    v.share =
         figure_add(b, JUDGE_P50, 1000, NULL, "clone, %s: round trip less the VM's stages", guest);
-    int r = pool_fill(d, name, "{\"max\":6,\"target\":0,\"standby\":5}", err);
+    int r = pool_add(d, NULL_SPEC, "/", err);
+    if (r == 0)
+        r = pool_fill(d, "null", "{\"target\":0}", err);
+    if (r == 0)
+        r = pool_fill(d, name, "{\"max\":6,\"target\":0,\"standby\":5}", err);
     for (int i = 0; r == 0 && i < b->linux_vms; i++) {
-        struct got clone, standby;
-        r = pool_await(d, name, err);
+        r = i % 2 ? one_standby(&v, err) : one_clone(&v, err);
         if (r == 0)
-            r = pool_acquire(&c, name, "clone", &clone, err);
-        if (r == 0)
-            r = pool_acquire(&c, name, "standby", &standby, err);
-        if (r < 0)
-            break;
-        series_add(&f->base, clone.round_trip_us);
-        series_add(&f->ours, standby.round_trip_us);
-        series_add(&share->ours, clone.round_trip_us - clone.stages_us);
-        r = pool_release(&c, clone.id, err);
-        if (r == 0)
-            r = pool_release(&c, standby.id, err);
+            r = i % 2 ? one_clone(&v, err) : one_standby(&v, err);
     }
-    client_free(&c);
+    client_free(&v.c);
     return r;
 }

@@ -11,6 +11,7 @@
 
 #define FILL_MS 120000
 #define POLL_US 5000
+#define BUSY_MS 2000
 
 static int expect(const struct client *c, int status, const char *what, struct vf_error *err)
 {
@@ -41,27 +42,43 @@ int pool_add_subject(struct bench_daemon *d, const char *specs, const struct sub
     return r;
 }
 
+static bool is_full(const struct vf_json *pool)
+{
+    const struct vf_json *config = vf_json_get(pool, "config");
+    return vf_json_int(vf_json_get(pool, "parked"), -1) ==
+               vf_json_int(vf_json_get(config, "target"), -2) &&
+           vf_json_int(vf_json_get(pool, "standby"), -1) ==
+               vf_json_int(vf_json_get(config, "standby"), -2) &&
+           vf_json_int(vf_json_get(pool, "making"), -1) == 0 &&
+           vf_json_int(vf_json_get(pool, "leased"), -1) == 0 &&
+           strcmp(vf_json_str(vf_json_get(pool, "state"), ""), "ready") == 0;
+}
+
+/* VMs that are being released still count for max_vms: they have their directory. */
+static bool is_settled(const struct bench_daemon *d, const char *name)
+{
+    struct vf_json *j = vf_json_parse(d->control.body, strlen(d->control.body));
+    const struct vf_json *pools = vf_json_get(j, "pools"), *pool;
+    bool full = false;
+    int64_t vms = 0;
+    for (size_t i = 0; (pool = vf_json_at(pools, i)); i++) {
+        vms += vf_json_int(vf_json_get(pool, "parked"), 0) +
+               vf_json_int(vf_json_get(pool, "standby"), 0);
+        full |= strcmp(vf_json_str(vf_json_get(pool, "template"), ""), name) == 0 && is_full(pool);
+    }
+    vf_json_delete(j);
+    return full && daemon_vm_dirs(d) <= vms;
+}
+
 int pool_await(struct bench_daemon *d, const char *name, struct vf_error *err)
 {
-    char target[128];
-    snprintf(target, sizeof(target), "/v1/pools/%s", name);
     for (int64_t deadline = vf_deadline_after_ms(FILL_MS); vf_now_us() < deadline;) {
-        int r = client_ask(&d->control, "GET", target, NULL, err);
+        int r = client_ask(&d->control, "GET", "/v1/pools", NULL, err);
         if (r == 0)
-            r = expect(&d->control, 200, target, err);
+            r = expect(&d->control, 200, "pools", err);
         if (r < 0)
             return r;
-        struct vf_json *j = vf_json_parse(d->control.body, strlen(d->control.body));
-        const struct vf_json *config = vf_json_get(j, "config");
-        bool full = vf_json_int(vf_json_get(j, "parked"), -1) ==
-                        vf_json_int(vf_json_get(config, "target"), -2) &&
-                    vf_json_int(vf_json_get(j, "standby"), -1) ==
-                        vf_json_int(vf_json_get(config, "standby"), -2) &&
-                    vf_json_int(vf_json_get(j, "making"), -1) == 0 &&
-                    vf_json_int(vf_json_get(j, "leased"), -1) == 0 &&
-                    strcmp(vf_json_str(vf_json_get(j, "state"), ""), "ready") == 0;
-        vf_json_delete(j);
-        if (full)
+        if (is_settled(d, name))
             return 0;
         if (vf_sync_interrupted(&d->bench->sync))
             return vf_fail(err, VF_CANCELLED, "interrupted by a signal");
@@ -120,9 +137,13 @@ int pool_acquire(struct client *c, const char *name, const char *require, struct
     if (require)
         n += snprintf(body + n, sizeof(body) - (size_t)n, ",\"require\":[\"%s\"]", require);
     snprintf(body + n, sizeof(body) - (size_t)n, "}");
-    int64_t t0 = vf_now_us();
-    int r = client_ask(c, "POST", "/v1/vms", body, err);
-    ret->round_trip_us = vf_now_us() - t0;
+    int64_t deadline = vf_deadline_after_ms(BUSY_MS), t0;
+    int r;
+    do { /* one that was released may go a moment later than its directory */
+        t0 = vf_now_us();
+        r = client_ask(c, "POST", "/v1/vms", body, err);
+        ret->round_trip_us = vf_now_us() - t0;
+    } while (r == 0 && c->status == 429 && vf_now_us() < deadline && usleep(POLL_US) == 0);
     if (r == 0)
         r = expect(c, 201, "acquire", err);
     return r < 0 ? r : read_vm(c->body, ret, err);

@@ -167,6 +167,19 @@ static int64_t count_files(const char *path)
     return n;
 }
 
+int64_t daemon_vm_dirs(const struct bench_daemon *d)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s/vms", d->run);
+    DIR *dir = opendir(path);
+    int64_t n = 0;
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        n += e->d_name[0] != '.';
+    if (dir)
+        closedir(dir);
+    return n;
+}
+
 int daemon_use(const struct bench_daemon *d, struct daemon_use *ret, struct vf_error *err)
 {
     char path[64], line[256];

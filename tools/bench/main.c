@@ -3,6 +3,7 @@
  * For each VMM and guest that this host can run it builds the template, then times clones, parked clones resumed,
  * clones made at once, cold boots and saves. Times are whole: from the call to its callback.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,17 @@ static int number(const char *text, int max)
         exit(2);
     }
     return (int)v;
+}
+
+/* The daemon is told the same path, and runs elsewhere. */
+static const char *absolute(const char *path)
+{
+    char *ret = realpath(path, NULL);
+    if (!ret) {
+        fprintf(stderr, "vmfactory-bench: %s: %s\n", path, strerror(errno));
+        exit(2);
+    }
+    return ret;
 }
 
 static void want(struct bench *b, const char *name)
@@ -169,13 +181,13 @@ int main(int argc, char **argv)
             only = optarg;
             break;
         case 'q':
-            o.qemu = optarg;
+            o.qemu = absolute(optarg);
             break;
         case 'Q':
-            o.cloud_hypervisor = optarg;
+            o.cloud_hypervisor = absolute(optarg);
             break;
         case 'f':
-            o.firecracker = optarg;
+            o.firecracker = absolute(optarg);
             break;
         case 'v':
             want(b, optarg);
