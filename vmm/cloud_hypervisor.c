@@ -87,22 +87,9 @@ static void on_http_closed(void *arg)
     on_handle_closed(arg);
 }
 
-static void on_pipe_closed(uv_handle_t *h)
+static void on_pipe_closed(struct vf_vm *vm)
 {
-    struct vf_ch *c = h->data;
-    struct vf_ch_pipe *p = h == (uv_handle_t *)&c->output.poll ? &c->output : &c->events;
-    vf_close_fd(&p->fd);
-    p->open = false;
-    on_handle_closed(c);
-}
-
-static void close_pipe(struct vf_ch *c, struct vf_ch_pipe *p)
-{
-    if (p->open) {
-        c->closing++;
-        uv_close((uv_handle_t *)&p->poll, on_pipe_closed);
-    } else
-        vf_close_fd(&p->fd);
+    on_handle_closed((struct vf_ch *)vm);
 }
 
 const char *const vf_ch_file_names[] = {"api.sock", VF_LINK_SOCKET_NAME, VF_LINK_VSOCK_NAME,
@@ -132,53 +119,9 @@ static void close_handles(struct vf_ch *c)
     c->http = NULL;
     vf_close_fd(&c->dirfd);
     c->closing += vf_process_close(&c->process, on_process_closed);
-    close_pipe(c, &c->output);
-    close_pipe(c, &c->events);
+    c->closing += vf_vmm_pipe_close(&c->output, on_pipe_closed);
+    c->closing += vf_vmm_pipe_close(&c->events, on_pipe_closed);
     on_handle_closed(c);
-}
-
-/* Takes what is there, at most a pipe's worth. */
-static void read_output(struct vf_ch *c)
-{
-    char buf[4096];
-    ssize_t n = -1;
-    for (int i = 0; i < 16; i++) {
-        n = read(c->output.fd, buf, sizeof(buf));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        vf_vm_say(&c->vm, buf, (size_t)n);
-    }
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        uv_poll_stop(&c->output.poll);
-}
-
-static void on_pipe(uv_poll_t *poll, int status, int events)
-{
-    struct vf_ch *c = poll->data;
-    (void)events;
-    if (c->close_begun)
-        return;
-    if (status < 0)
-        uv_poll_stop(poll);
-    else if (poll == &c->output.poll)
-        read_output(c);
-    else
-        vf_ch_read_events(c);
-}
-
-static int open_pipe(struct vf_ch *c, struct vf_ch_pipe *p, struct vf_error *err)
-{
-    if (p->fd < 0)
-        return 0;
-    int r = uv_poll_init(c->vm.loop, &p->poll, p->fd);
-    if (r == 0) {
-        p->poll.data = c;
-        p->open = true;
-        r = uv_poll_start(&p->poll, UV_READABLE, on_pipe);
-    }
-    return r < 0 ? vf_fail_errno(err, r, "watch Cloud Hypervisor's output") : 0;
 }
 
 static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
@@ -187,10 +130,9 @@ static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
     if (c->close_begun)
         return;
     /* What it said last is still in the pipes. */
-    if (c->output.open)
-        read_output(c);
+    vf_vmm_pipe_say(&c->output);
     if (c->events.open)
-        vf_ch_read_events(c);
+        vf_ch_read_events(&c->events);
     if (c->close_begun)
         return;
     char text[96];
@@ -463,9 +405,9 @@ int vf_ch_open_handles(struct vf_ch *c, int output, int events, struct vf_error 
     c->events.fd = events;
     int r = vf_process_watch(&c->process, c->vm.loop, on_exit_process, c, err);
     if (r == 0)
-        r = open_pipe(c, &c->output, err);
+        r = vf_vmm_pipe_open(&c->output, &c->vm, vf_vmm_pipe_say, err);
     if (r == 0)
-        r = open_pipe(c, &c->events, err);
+        r = vf_vmm_pipe_open(&c->events, &c->vm, vf_ch_read_events, err);
     if (r == 0)
         r = vf_vmm_http_open(c->vm.loop, c->dirfd, vf_ch_file_names[VF_CH_API_SOCKET], &c->http,
                              err);

@@ -10,6 +10,7 @@
 
 #include "vmm/driver.h"
 #include "vmm/http.h"
+#include "vmm/pipe.h"
 #include "vmm/process.h"
 
 #define VF_CH_MIN_MAJOR 51
@@ -37,19 +38,13 @@ extern const char *const vf_ch_file_names[];
 
 #define VF_CH_MAX_CONFIG (1 << 20) /* bytes of a saved config */
 
-struct vf_ch_pipe { /* bytes from it: its output, or its events */
-    int fd;
-    uv_poll_t poll;
-    bool open;
-};
-
 #define VF_CH_MAX_EVENT 4096
 
 struct vf_ch {
     struct vf_vm vm; /* first */
     struct vf_process process;
     struct vf_vmm_http *http;
-    struct vf_ch_pipe output, events;
+    struct vf_vmm_pipe output, events;
     char event[VF_CH_MAX_EVENT]; /* one that is not whole yet */
     size_t event_len;
     bool event_skip; /* up to its end: it is too long, or its beginning was lost */
@@ -97,7 +92,7 @@ void vf_ch_work_end(struct vf_ch *c, int dirfd, const char *name);
 /* Removes what a save that has not ended has left. */
 void vf_ch_forget_save(struct vf_ch *c);
 /* Reads what the event monitor's FIFO has. */
-void vf_ch_read_events(struct vf_ch *c);
+void vf_ch_read_events(struct vf_vmm_pipe *p);
 
 /* --- cloud_hypervisor_config.c */
 /* Checks what only this VMM minds, and copies it. */

@@ -49,8 +49,9 @@ static void split(struct vf_ch *c)
     c->event_len = 1;
 }
 
-void vf_ch_read_events(struct vf_ch *c)
+void vf_ch_read_events(struct vf_vmm_pipe *p)
 {
+    struct vf_ch *c = (struct vf_ch *)p->vm;
     for (int i = 0; i < 16 && !c->close_begun; i++) {
         ssize_t n =
             read(c->events.fd, c->event + c->event_len, sizeof(c->event) - 1 - c->event_len);

@@ -55,7 +55,7 @@ static int alloc(uv_loop_t *loop, struct vf_vm **ret_vm, struct vf_error *err)
     struct vf_firecracker *f = calloc(1, sizeof(*f));
     if (!f)
         return vf_fail(err, VF_NO_MEMORY, "Firecracker driver");
-    f->process.pidfd = f->output_fd = f->memory_fd = f->save_dirfd = f->dirfd = -1;
+    f->process.pidfd = f->output.fd = f->memory_fd = f->save_dirfd = f->dirfd = -1;
     *ret_vm = &f->vm;
     return 0;
 }
@@ -87,10 +87,12 @@ static void on_http_closed(void *arg)
 
 static void on_handle_closed(uv_handle_t *h)
 {
-    struct vf_firecracker *f = h->data;
-    if (h == (uv_handle_t *)&f->output)
-        vf_close_fd(&f->output_fd);
-    on_one_closed(f);
+    on_one_closed(h->data);
+}
+
+static void on_pipe_closed(struct vf_vm *vm)
+{
+    on_one_closed((struct vf_firecracker *)vm);
 }
 
 static void close_handle(struct vf_firecracker *f, void *handle, bool *open)
@@ -113,11 +115,9 @@ static void close_handles(struct vf_firecracker *f)
     f->closing = 1; /* this function's own share */
     f->closing += vf_process_close(&f->process, on_process_closed);
     f->closing += vf_vmm_http_close(f->http, on_http_closed, f);
+    f->closing += vf_vmm_pipe_close(&f->output, on_pipe_closed);
     close_handle(f, &f->watch, &f->watching);
     close_handle(f, &f->wait, &f->wait_open);
-    if (!f->output_open)
-        vf_close_fd(&f->output_fd);
-    close_handle(f, &f->output, &f->output_open);
     vf_close_fd(&f->dirfd);
     on_one_closed(f);
 }
@@ -145,55 +145,12 @@ static void detach(struct vf_vm *vm)
 
 /* ---- what it says, and that it has ended */
 
-/* Takes what is there, at most a pipe's worth. */
-static void read_output(struct vf_firecracker *f)
-{
-    char buf[4096];
-    ssize_t n = -1;
-    for (int i = 0; i < 16; i++) {
-        n = read(f->output_fd, buf, sizeof(buf));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        vf_vm_say(&f->vm, buf, (size_t)n);
-    }
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        uv_poll_stop(&f->output);
-}
-
-static void on_output(uv_poll_t *poll, int status, int events)
-{
-    struct vf_firecracker *f = poll->data;
-    (void)events;
-    if (f->close_begun)
-        return;
-    if (status < 0)
-        uv_poll_stop(poll);
-    else
-        read_output(f);
-}
-
-static int open_output(struct vf_firecracker *f, struct vf_error *err)
-{
-    if (f->output_fd < 0)
-        return 0;
-    int r = uv_poll_init(f->vm.loop, &f->output, f->output_fd);
-    if (r < 0)
-        return vf_fail_errno(err, r, "watch Firecracker's output");
-    f->output.data = f;
-    f->output_open = true;
-    r = uv_poll_start(&f->output, UV_READABLE, on_output);
-    return r < 0 ? vf_fail_errno(err, r, "watch Firecracker's output") : 0;
-}
-
 static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
 {
     struct vf_firecracker *f = p->data;
     if (f->close_begun)
         return;
-    if (f->output_open)
-        read_output(f); /* what it said last is still in the pipe */
+    vf_vmm_pipe_say(&f->output); /* what it said last is still in there */
     bool stopping = f->vm.stopping;
     vf_firecracker_ended(f, how);
     if (stopping)
@@ -202,7 +159,7 @@ static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
 
 int vf_firecracker_open_handles(struct vf_firecracker *f, int output, struct vf_error *err)
 {
-    f->output_fd = output;
+    f->output.fd = output;
     int r = vf_process_watch(&f->process, f->vm.loop, on_exit_process, f, err);
     if (r < 0)
         return r;
@@ -210,7 +167,7 @@ int vf_firecracker_open_handles(struct vf_firecracker *f, int output, struct vf_
         return vf_fail_errno(err, r, "timer");
     f->wait.data = f;
     f->wait_open = true;
-    return open_output(f, err);
+    return vf_vmm_pipe_open(&f->output, &f->vm, vf_vmm_pipe_say, err);
 }
 
 /* ---- create */
@@ -219,7 +176,7 @@ int vf_firecracker_open_handles(struct vf_firecracker *f, int output, struct vf_
 static void id_for(const char *id, char ret[64])
 {
     size_t i = 0;
-    for (; id[i] && i < 63; i++)
+    for (; i < 63 && id[i]; i++)
         ret[i] = isalnum((unsigned char)id[i]) ? id[i] : '-';
     ret[i] = 0;
 }

@@ -8,6 +8,7 @@
 
 #include "vmm/driver.h"
 #include "vmm/http.h"
+#include "vmm/pipe.h"
 #include "vmm/process.h"
 
 #define VF_FIRECRACKER_API_NAME "api.sock"
@@ -53,9 +54,7 @@ struct vf_firecracker {
     bool wait_open;
     int attempts; /* to reach a socket that was there already */
 
-    int output_fd; /* its log, its stderr, and the console if it is to be kept; -1: none */
-    uv_poll_t output;
-    bool output_open;
+    struct vf_vmm_pipe output; /* its log, its stderr, and the console if it is to be kept */
 
     int version; /* major * 1000000 + minor * 1000 + patch */
     struct vf_firecracker_request setup[VF_FIRECRACKER_MAX_SETUP];

@@ -83,22 +83,9 @@ static void on_qmp_closed(uv_handle_t *h)
     on_handle_closed(qmp->arg);
 }
 
-static void on_tail_closed(uv_handle_t *h)
+static void on_pipe_closed(struct vf_vm *vm)
 {
-    struct vf_qemu *q = h->data;
-    struct vf_qemu_tail *t = h == (uv_handle_t *)&q->output.poll ? &q->output : &q->console;
-    vf_close_fd(&t->fd);
-    t->open = false;
-    on_handle_closed(q);
-}
-
-static void close_tail(struct vf_qemu *q, struct vf_qemu_tail *t)
-{
-    if (t->open) {
-        q->closing++;
-        uv_close((uv_handle_t *)&t->poll, on_tail_closed);
-    } else
-        vf_close_fd(&t->fd);
+    on_handle_closed((struct vf_qemu *)vm);
 }
 
 const char *const vf_qemu_file_names[] = {"qmp.sock", "agent.sock", "console.sock",
@@ -118,53 +105,9 @@ static void close_handles(struct vf_qemu *q)
     q->closing = 1; /* this function's own share */
     q->closing += vf_process_close(&q->process, on_process_closed);
     q->closing += vf_qmp_close(&q->qmp, on_qmp_closed);
-    close_tail(q, &q->output);
-    close_tail(q, &q->console);
+    q->closing += vf_vmm_pipe_close(&q->output, on_pipe_closed);
+    q->closing += vf_vmm_pipe_close(&q->console, on_pipe_closed);
     on_handle_closed(q);
-}
-
-static void on_tail(uv_poll_t *poll, int status, int events);
-
-/* Takes what is there, at most a pipe's worth. */
-static void read_tail(struct vf_qemu *q, struct vf_qemu_tail *t)
-{
-    char buf[4096];
-    ssize_t n = -1;
-    for (int i = 0; i < 16; i++) {
-        n = read(t->fd, buf, sizeof(buf));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        vf_vm_say(&q->vm, buf, (size_t)n);
-    }
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        uv_poll_stop(&t->poll);
-}
-
-static void on_tail(uv_poll_t *poll, int status, int events)
-{
-    struct vf_qemu *q = poll->data;
-    (void)events;
-    if (q->close_begun)
-        return;
-    if (status < 0)
-        uv_poll_stop(poll);
-    else
-        read_tail(q, poll == &q->output.poll ? &q->output : &q->console);
-}
-
-static int open_tail(struct vf_qemu *q, struct vf_qemu_tail *t, struct vf_error *err)
-{
-    if (t->fd < 0)
-        return 0;
-    int r = uv_poll_init(q->vm.loop, &t->poll, t->fd);
-    if (r < 0)
-        return vf_fail_errno(err, r, "watch QEMU's output");
-    t->poll.data = q;
-    t->open = true;
-    r = uv_poll_start(&t->poll, UV_READABLE, on_tail);
-    return r < 0 ? vf_fail_errno(err, r, "watch QEMU's output") : 0;
 }
 
 static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
@@ -173,10 +116,8 @@ static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
     if (q->close_begun)
         return;
     /* What it said last is still in the pipe. */
-    if (q->output.open)
-        read_tail(q, &q->output);
-    if (q->console.open)
-        read_tail(q, &q->console);
+    vf_vmm_pipe_say(&q->output);
+    vf_vmm_pipe_say(&q->console);
     char text[96];
     vf_exit_text(how, text, sizeof(text));
     bool stopping = q->vm.stopping;
@@ -422,8 +363,8 @@ int vf_qemu_open_handles(struct vf_qemu *q, int qmp, int output, int console, st
     q->output.fd = output;
     q->console.fd = console;
     int r = vf_process_watch(&q->process, q->vm.loop, on_exit_process, q, err);
-    if (r < 0 || (r = open_tail(q, &q->output, err)) < 0 ||
-        (r = open_tail(q, &q->console, err)) < 0) {
+    if (r < 0 || (r = vf_vmm_pipe_open(&q->output, &q->vm, vf_vmm_pipe_say, err)) < 0 ||
+        (r = vf_vmm_pipe_open(&q->console, &q->vm, vf_vmm_pipe_say, err)) < 0) {
         vf_close_fd(&qmp);
         return r;
     }

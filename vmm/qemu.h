@@ -4,6 +4,7 @@
 #define VF_VMM_QEMU_H
 
 #include "vmm/driver.h"
+#include "vmm/pipe.h"
 #include "vmm/process.h"
 #include "vmm/qmp.h"
 
@@ -28,13 +29,6 @@ int vf_qemu_args_build(struct vf_qemu_args *a, const struct vf_vm_config *c, enu
                        const struct vf_qemu_fds *fds, struct vf_error *err);
 void vf_qemu_args_free(struct vf_qemu_args *a);
 
-/* Bytes of a stream that only end up in the last words: QEMU's stderr, the guest's console. */
-struct vf_qemu_tail {
-    int fd;
-    uv_poll_t poll;
-    bool open;
-};
-
 /* What lies in the VM's directory, as bits of vf_qemu.files. */
 enum vf_qemu_file {
     VF_QEMU_QMP_SOCKET,
@@ -49,7 +43,7 @@ struct vf_qemu {
     struct vf_vm vm; /* first */
     struct vf_process process;
     struct vf_qmp qmp;
-    struct vf_qemu_tail output, console;
+    struct vf_vmm_pipe output, console;
     int64_t launched_us;
     bool launched, adopted, balloon, migrating, migration_failed;
     int closing; /* handles whose close callback is still to come */
