@@ -215,6 +215,7 @@ Test(assets_fetch, cancel_all)
     struct asv_route *r = serve("/a", true, url);
     struct ast_fetch f[3];
 
+    t.store->limits.stall_timeout_s = 600;
     for (int i = 0; i < 3; i++) {
         begin(&f[i], "thing", "image", url);
         await_joined(&f[i]);
