@@ -118,7 +118,7 @@ struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char 
 void sup_vm_renew(struct sup_vm *v);
 /* The end of an operation: arg is its struct sup_op. */
 void sup_on_done(void *arg, const struct vf_error *err);
-/* A clone's config: the template's memory, private, incoming. */
+/* A clone's config: the template's memory as it was saved, private, incoming. */
 struct sup_vm *sup_vm_clone_of(struct sup *s, const struct sup_vm *tpl, const char *name);
 /* A memfd of the target's size, or a file with a name for a driver that needs one; the test closes it. */
 int sup_memory(const struct sup_target *t);
