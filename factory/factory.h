@@ -152,7 +152,7 @@ struct vf_agent;
 struct vf_vm;
 const char *vf_instance_id(const struct vf_instance *vm);
 enum vf_source vf_instance_source(const struct vf_instance *vm);
-/* The runtime class that it was restored or booted with; NULL: not known (any more, or yet). */
+/* The runtime class that it was restored or booted with; NULL: not known any more. */
 const char *vf_instance_class(const struct vf_instance *vm);
 const struct vf_proof *vf_instance_proof(const struct vf_instance *vm);
 /* The stages in order; *ret_n of them. */

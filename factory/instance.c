@@ -274,11 +274,17 @@ static int settle(struct vf_instance *vm, const struct vf_plan *plan, struct vf_
     int r = 0;
     if (plan->gen)
         r = vf_spec_settle(&vm->spec, (enum vf_spec_vmm)plan->gen->manifest.spec.vmm, err);
-    else if (plan->adopt && vf_spec_knows_vmm(&vm->spec))
+    else if (plan->adopt && vf_spec_knows_vmm(&vm->spec)) {
         r = vf_spec_settle(&vm->spec, (enum vf_spec_vmm)vm->spec.vmm, err);
-    else {
+        if (vm->spec.class_name)
+            snprintf(vm->class_name, sizeof(vm->class_name), "%s", vm->spec.class_name);
+    } else {
         r = vf_registry_settle(vm->factory->registry, &vm->spec, err);
-        vm->registry = r < 0 ? NULL : vf_registry_ref(vm->factory->registry);
+        if (r == 0) {
+            vm->registry = vf_registry_ref(vm->factory->registry);
+            snprintf(vm->class_name, sizeof(vm->class_name), "%s",
+                     vf_registry_class_of(vm->registry, &vm->spec)->name);
+        }
     }
     if (r == 0 && !vf_instance_ops(vm))
         r = vf_fail(err, VF_UNSUPPORTED, "vmm: there is no driver for %s",
@@ -522,7 +528,9 @@ const char *vf_instance_id(const struct vf_instance *vm)
 
 const char *vf_instance_class(const struct vf_instance *vm)
 {
-    return vm->gen ? vm->gen->manifest.vmm.class_name : vm->runtime.class_name;
+    if (vm->gen)
+        return vm->gen->manifest.vmm.class_name;
+    return vm->class_name[0] ? vm->class_name : NULL;
 }
 
 enum vf_source vf_instance_source(const struct vf_instance *vm)

@@ -106,6 +106,9 @@ struct vf_runtime {
 /* Fills in what the spec leaves to its class (vf_spec_settle). VF_NOT_FOUND: no such class; VF_INVALID_ARGUMENT: it is of
  * another VMM than the spec says, which can't do what the spec wants, or neither of them has a kernel. Quick. */
 int vf_registry_settle(const struct vf_registry *r, struct vf_spec *spec, struct vf_error *err);
+/* The one that spec names or gets by default; NULL: there is no such class. */
+const struct vf_class *vf_registry_class_of(const struct vf_registry *r,
+                                            const struct vf_spec *spec);
 /* VF_NOT_FOUND: the spec's class pins no binary, and the host has none. Quick. */
 int vf_registry_need_binary(const struct vf_registry *r, const struct vf_spec *spec,
                             struct vf_error *err);

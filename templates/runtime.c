@@ -37,6 +37,13 @@ static int find_class(const struct vf_registry *r, const struct vf_spec *spec,
     return 0;
 }
 
+const struct vf_class *vf_registry_class_of(const struct vf_registry *r, const struct vf_spec *spec)
+{
+    const struct vf_class *c = NULL;
+
+    return find_class(r, spec, &c, NULL) == 0 ? c : NULL;
+}
+
 /* What the class gives spec on this host: NULL what it does not. */
 static struct vf_class_assets assets_for(const struct vf_class *c, const struct vf_spec *spec)
 {

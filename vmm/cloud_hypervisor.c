@@ -376,7 +376,12 @@ static int launch(struct vf_ch *c, const struct vf_vm_config *cfg, struct pieces
     char api[32], events[32];
     snprintf(api, sizeof(api), "fd=%d", VF_CH_FD_API);
     snprintf(events, sizeof(events), "fd=%d", VF_CH_FD_EVENTS);
-    char *argv[] = {(char *)cfg->binary, "--api-socket", api, "--event-monitor", events, NULL};
+    char *argv[] = {
+        (char *)cfg->binary, "--api-socket", api, "--event-monitor", events, NULL, NULL, NULL};
+    if (cfg->no_sandbox) {
+        argv[5] = "--seccomp";
+        argv[6] = "false";
+    }
     int fds[] = {p->api, p->events_write, cfg->memory_fd};
     struct vf_launch l = {
         .binary = cfg->binary,

@@ -514,40 +514,81 @@ Test(factory_classes, a_class_s_kernel_and_image, .timeout = 120)
     cls_close(&c);
 }
 
-static char seccomp_of(struct vf_instance *vm)
+/* Whether any thread of the VMM has a filter. */
+static bool sandboxed(struct vf_instance *vm)
 {
     char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)vf_vm_info_of(vf_instance_vm(vm))->pid);
-    VF_CLEANUP_FREE char *text = fac_read(path);
-    const char *at = strstr(text, "\nSeccomp:\t");
-    cr_assert(at);
-    return at[strlen("\nSeccomp:\t")];
+    struct vf_names tids;
+    bool found = false;
+    int n =
+        snprintf(path, sizeof(path), "/proc/%d/task", (int)vf_vm_info_of(vf_instance_vm(vm))->pid);
+    VF_CLEANUP_FD int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cr_assert_geq(fd, 0, "%s", path);
+    cr_assert_eq(vf_dir_names(fd, &tids, NULL), 0);
+    for (size_t i = 0; i < tids.n; i++) {
+        snprintf(path + n, sizeof(path) - (size_t)n, "/%.16s/status", tids.v[i]);
+        VF_CLEANUP_FREE char *text = fac_read(path);
+        found |= strstr(text, "\nSeccomp:\t2") != NULL;
+    }
+    vf_names_free(&tids);
+    return found;
 }
 
 /* As the class says, in boots; in clones as it said when the template was built. */
-Test(factory_classes, the_vmm_s_own_sandbox, .timeout = 120)
+static void sandbox_of(const char *vmm, enum vf_accel accel, const char *binary)
 {
+    char text[200];
     struct cls c;
     cls_open(&c);
-    put_class(&c, "{\"name\":\"shut\",\"vmm\":\"qemu\"}");
-    put_class(&c, "{\"name\":\"open\",\"vmm\":\"qemu\",\"options\":{\"sandbox\":false}}");
-    struct vf_spec spec[2] = {tiny_of("shut", VF_ACCEL_TCG), tiny_of("open", VF_ACCEL_TCG)};
+    for (int i = 0; i < VF_SPEC_VMM_COUNT; i++)
+        if (strcmp(vf_spec_vmm_names[i], vmm) == 0)
+            c.cfg.binaries[i] = binary;
+    snprintf(text, sizeof(text), "{\"name\":\"shut\",\"vmm\":\"%s\"}", vmm);
+    put_class(&c, text);
+    snprintf(text, sizeof(text),
+             "{\"name\":\"open\",\"vmm\":\"%s\",\"options\":{\"sandbox\":false}}", vmm);
+    put_class(&c, text);
+    struct vf_spec spec[2] = {tiny_of("shut", accel), tiny_of("open", accel)};
     free(spec[1].name);
     spec[1].name = strdup("other");
     struct vf_generation *gen[2] = {build(&c, &spec[0]), build(&c, &spec[1])};
     cr_expect_null(strstr(stages, "fetch"), "it pins nothing: %s", stages);
-    put_class(&c, "{\"name\":\"open\",\"vmm\":\"qemu\"}");
+    snprintf(text, sizeof(text), "{\"name\":\"open\",\"vmm\":\"%s\"}", vmm);
+    put_class(&c, text);
     for (int i = 0; i < 2; i++) {
         struct vf_instance *vm = fac_clone(&c.f, gen[i]);
-        cr_expect_eq(seccomp_of(vm), i == 0 ? '2' : '0');
+        cr_expect_eq(sandboxed(vm), i == 0, "a clone of a class that was %s", spec[i].class_name);
+        cr_expect_str_eq(vf_instance_class(vm), spec[i].class_name);
         fac_destroy(&c.f, vm);
         vm = fac_cold(&c.f, &spec[i]);
-        cr_expect_eq(seccomp_of(vm), '2', "of a class that is %s now", spec[i].class_name);
+        cr_expect(sandboxed(vm), "of a class that was %s", spec[i].class_name);
+        cr_expect_str_eq(vf_instance_class(vm), spec[i].class_name);
         fac_destroy(&c.f, vm);
         vf_generation_unref(gen[i]);
         vf_spec_free(&spec[i]);
     }
     cls_close(&c);
+}
+
+Test(factory_classes, sandbox_of_qemu, .timeout = 120)
+{
+    sandbox_of("qemu", VF_ACCEL_TCG, sup_qemu());
+}
+
+Test(factory_classes, sandbox_of_cloud_hypervisor, .timeout = 120)
+{
+    const char *why = sup_target_missing(&sup_cloud_hypervisor_tiny);
+    if (why)
+        sup_skip("factory_classes", "sandbox_of_cloud_hypervisor", "%s", why);
+    sandbox_of("cloud-hypervisor", VF_ACCEL_KVM, sup_cloud_hypervisor());
+}
+
+Test(factory_classes, sandbox_of_firecracker, .timeout = 120)
+{
+    const char *why = sup_target_missing(&sup_firecracker_tiny);
+    if (why)
+        sup_skip("factory_classes", "sandbox_of_firecracker", "%s", why);
+    sandbox_of("firecracker", VF_ACCEL_KVM, sup_firecracker());
 }
 
 /* Refused before anything begins. */
