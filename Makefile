@@ -300,6 +300,8 @@ install-client: all
 	install -m 644 docs/man/libvmfactory-client.3 $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 build/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmfactory
 	install -m 644 build/completion.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_vmfactory
+	for d in assets classes specs; do install -d $(DESTDIR)$(PREFIX)/share/doc/vmfactory/examples/$$d && \
+	    install -m 644 docs/examples/$$d/*.json $(DESTDIR)$(PREFIX)/share/doc/vmfactory/examples/$$d || exit 1; done
 	install -m 755 tools/client/examples/acquire.py $(DESTDIR)$(PREFIX)/share/doc/vmfactory/examples
 	install -m 644 tools/client/examples/acquire.c $(DESTDIR)$(PREFIX)/share/doc/vmfactory/examples
 

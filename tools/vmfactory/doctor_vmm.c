@@ -44,10 +44,10 @@ static const struct vmm qemu = {"qemu", "QEMU", "qemu", "qemu-system-%s",
                                 "apt-get install qemu-system-x86"};
 static const struct vmm cloud_hypervisor = {
     "cloud-hypervisor", "Cloud Hypervisor", "cloud_hypervisor", "cloud-hypervisor",
-    "put cloud-hypervisor on PATH, set cloud_hypervisor, or pin it: docs/operations.md, Assets"};
+    "put cloud-hypervisor on PATH, set cloud_hypervisor, or pin it: docs/operations.md"};
 static const struct vmm firecracker = {
     "firecracker", "Firecracker", "firecracker", "firecracker",
-    "put firecracker on PATH, set firecracker, or pin it: docs/operations.md, Assets"};
+    "put firecracker on PATH, set firecracker, or pin it: docs/operations.md"};
 
 struct found {
     char path[PATH_MAX];
@@ -312,7 +312,7 @@ static void look_cloud_hypervisor(struct vf_cli *cli, struct vf_finding *ret)
 
 static void look_firecracker(struct vf_cli *cli, struct vf_finding *ret)
 {
-    look_kvm_only(cli, &firecracker, 1, 16, "which gives each clone a vsock of its own", ret);
+    look_kvm_only(cli, &firecracker, 1, 4, "which gives guests entropy of their own", ret);
 }
 
 static void look_qemu(struct vf_cli *cli, struct vf_finding *ret)

@@ -42,7 +42,7 @@ static const struct {
     {"SIGTERM, SIGINT",
      "Stop: VMs that nobody holds are destroyed, leased ones go on and are adopted "
      "by the next daemon (setting on_stop). A second one ends the daemon at once"},
-    {"SIGHUP", "Read the settings again. A bad file is refused whole"},
+    {"SIGHUP", "Read the settings, runtime classes and assets again. A bad file is refused whole"},
 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -129,7 +129,10 @@ void print_man(FILE *f)
     entry(f, "RUN/stats.sock", "/metrics (OpenMetrics), /stats (JSON) and /healthz");
     entry(f, "RUN/vms/ID/", "A VM's sockets, and its journal");
     entry(f, "STATE/specs/, STATE/pools/", "What was added: worth a backup");
+    entry(f, "STATE/runtime/classes/, STATE/runtime/assets/",
+          "Runtime classes and assets, unless runtime_dir says otherwise: worth a backup");
     entry(f, "STATE/templates/", "Generations: made from the above at any time");
+    entry(f, "STATE/assets/", "What was fetched, by its SHA-256 digest");
     fputs(".SH ENVIRONMENT\n", f);
     entry(f, "NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID",
           "The service manager's, see \\fBsd_notify\\fR(3)");
