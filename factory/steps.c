@@ -131,8 +131,8 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
     }
     struct vf_vmm_caps caps;
     vf_instance_ops(vm)->capabilities(NULL, &caps);
-    return vf_vm_create(
-        vm->vm, &c, caps.early_channel ? vf_step_connect_agent : vf_instance_step_done, vm, err);
+    bool early = caps.early_channel && c.channel != VF_CHANNEL_VSOCK;
+    return vf_vm_create(vm->vm, &c, early ? vf_step_connect_agent : vf_instance_step_done, vm, err);
 }
 
 /* What ends a step after which the VMM has its channel, if it had none before. */

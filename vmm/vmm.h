@@ -156,7 +156,7 @@ struct vf_vmm_caps {
     bool standby;     /* create(incoming) can wait, unbound in time, for restore */
     bool park_paused; /* a restored VM may wait paused and be resumed later */
     bool channel_virtio_serial, channel_serial, channel_vsock;
-    bool early_channel; /* it can be connected once create is done; else once start or restore is */
+    bool early_channel; /* it can be connected once create is done; else, and any vsock, once start or restore is */
     bool serial_fifos;  /* the serial channel is a pair of FIFOs, not a socket */
     bool kvm, tcg;
     bool qcow2;     /* disks may be qcow2, with a backing file */

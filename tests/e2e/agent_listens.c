@@ -3,6 +3,7 @@
  * conformance_vsock.c). It is never told to renew: that would change this host.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/vm_sockets.h>
 #include <signal.h>
 #include <spawn.h>
@@ -58,6 +59,7 @@ static struct sup_agent *call(struct place *p)
         vf_close_fd(&a->fd);
         usleep(1000);
     }
+    cr_assert_eq(fcntl(a->fd, F_SETFL, O_NONBLOCK), 0);
     vf_wire_reset(&a->reader);
     return a;
 }

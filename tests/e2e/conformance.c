@@ -196,6 +196,7 @@ static void chain(struct fixture *f)
     close(dirfd);
 }
 FOR_EACH_TARGET(chain)
+FOR_EACH_VSOCK(chain)
 
 /* The seal that keeps a VMM that was broken out of from poisoning later clones does not hinder a
  * clone, and a shared mapping of sealed memory is refused in words. */

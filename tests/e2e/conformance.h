@@ -45,5 +45,9 @@ enum vf_code good_end(const struct fixture *f, enum vf_vm_op op);
     ONE_TARGET(qemu_tcg_linux, name, 360)   \
     ONE_TARGET(firecracker_tiny, name, 240) \
     ONE_TARGET(cloud_hypervisor_tiny, name, 240)
+/* What a channel of another kind could change. */
+#define FOR_EACH_VSOCK(name)                           \
+    ONE_TARGET(cloud_hypervisor_tiny_vsock, name, 240) \
+    ONE_TARGET(firecracker_tiny_vsock, name, 240)
 
 #endif

@@ -64,6 +64,7 @@ static void talks(struct fixture *f)
     sup_vm_stop(v, 0);
 }
 FOR_EACH_TARGET(talks)
+FOR_EACH_VSOCK(talks)
 
 /* A guest that is paused hears nothing, and answers when it runs again. */
 static void silent_while_paused(struct fixture *f)
@@ -85,6 +86,7 @@ static void silent_while_paused(struct fixture *f)
     sup_vm_stop(v, 0);
 }
 FOR_EACH_TARGET(silent_while_paused)
+FOR_EACH_VSOCK(silent_while_paused)
 
 /* The template may have been frozen in the middle of a message: what its host had begun to say is in
  * the guest's memory, in each clone. */
@@ -120,3 +122,4 @@ static void frozen_within_a_message(struct fixture *f)
     close(dirfd);
 }
 FOR_EACH_TARGET(frozen_within_a_message)
+FOR_EACH_VSOCK(frozen_within_a_message)

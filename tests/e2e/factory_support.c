@@ -212,7 +212,7 @@ void fac_add_warmup(struct vf_spec *spec, const char *const *argv)
 
 const char *fac_missing(bool linux_guest, enum vf_accel accel)
 {
-    const struct sup_target t = {"", "qemu", accel, linux_guest};
+    const struct sup_target t = {"", "qemu", accel, linux_guest, false};
     return sup_target_missing(&t);
 }
 

@@ -68,9 +68,11 @@ struct sup_target {
     const char *driver;
     enum vf_accel accel;
     bool linux_guest; /* else tiny */
+    bool vsock;       /* the agent's channel; else the guest's usual one */
 };
 extern const struct sup_target sup_null, sup_qemu_kvm_tiny, sup_qemu_tcg_tiny, sup_qemu_tcg_linux,
-    sup_cloud_hypervisor_tiny, sup_firecracker_tiny;
+    sup_cloud_hypervisor_tiny, sup_firecracker_tiny, sup_cloud_hypervisor_tiny_vsock,
+    sup_firecracker_tiny_vsock;
 /* NULL if the target can run here, else the reason why not. */
 const char *sup_target_missing(const struct sup_target *t);
 /* The QEMU to use: $VF_QEMU or Debian's. */
@@ -174,7 +176,7 @@ struct sup_hello {
     uint32_t features;
 };
 
-/* Connects to the agent's channel of v, a socket or FIFOs. */
+/* Connects to the agent's channel of v, whichever kind it is. */
 struct sup_agent *sup_agent_open(struct sup_vm *v);
 void sup_agent_close(struct sup_agent *a);
 /* Starts a message of type under a new id: put records into a->w, then ask or send. */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -24,14 +25,55 @@ static void open_fifos(struct sup_agent *a, const struct sup_vm *v)
     cr_assert(a->fd >= 0 && a->out_fd >= 0, "agent FIFOs: %s", strerror(errno));
 }
 
+static int wait_fd(struct sup_agent *a, int fd, short events, int64_t deadline_us);
+
+/* CONNECT and its answer; false if the VMM hung up, as it does while nobody listens in the guest. */
+static bool call_vsock(struct sup_agent *a, const struct sup_vm *v, int64_t deadline_us)
+{
+    struct vf_error e;
+    char line[32];
+    size_t len = (size_t)snprintf(line, sizeof(line), "CONNECT %d\n", VF_WIRE_VSOCK_PORT), got = 0;
+    cr_assert_eq(vf_unix_connect(v->dirfd, VF_LINK_VSOCK_NAME, &a->fd, &e), 0, "%s", e.msg);
+    if (send(a->fd, line, len, MSG_NOSIGNAL) != (ssize_t)len) {
+        vf_close_fd(&a->fd);
+        return false;
+    }
+    while (got == 0 || line[got - 1] != '\n') {
+        ssize_t n = read(a->fd, line + got, 1); /* what follows the line is the guest's */
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            vf_close_fd(&a->fd);
+            return false;
+        }
+        if (n < 0)
+            cr_assert_eq(wait_fd(a, a->fd, POLLIN, deadline_us), 0, "CONNECT is not answered");
+        else
+            cr_assert_lt(++got, sizeof(line), "the answer to CONNECT has no end");
+    }
+    cr_assert(strncmp(line, "OK ", 3) == 0, "%.*s", (int)got, line);
+    return true;
+}
+
+static void open_vsock(struct sup_agent *a, const struct sup_vm *v)
+{
+    int64_t deadline_us = vf_deadline_after_ms(SUP_LONG_MS);
+    while (!call_vsock(a, v, deadline_us)) {
+        cr_assert(vf_deadline_left_ms(deadline_us) > 0, "nobody listens on vsock");
+        sup_wait_loop(a->s, vf_deadline_after_ms(5), NULL);
+    }
+    a->out_fd = a->fd;
+}
+
 struct sup_agent *sup_agent_open(struct sup_vm *v)
 {
     struct vf_error e;
     struct sup_agent *a = calloc(1, sizeof(*a));
     cr_assert(a);
     a->s = v->s;
-    if (vf_vm_link_of(vf_vmm_find(v->target->driver), v->cfg.channel) == VF_LINK_FIFOS)
+    enum vf_link link = vf_vm_link_of(vf_vmm_find(v->target->driver), v->cfg.channel);
+    if (link == VF_LINK_FIFOS)
         open_fifos(a, v);
+    else if (link == VF_LINK_VSOCK)
+        open_vsock(a, v);
     else {
         cr_assert_eq(vf_unix_connect(v->dirfd, VF_LINK_SOCKET_NAME, &a->fd, &e), 0, "%s", e.msg);
         a->out_fd = a->fd;

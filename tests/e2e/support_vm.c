@@ -19,14 +19,17 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-const struct sup_target sup_null = {"null", "null", VF_ACCEL_TCG, false},
-                        sup_qemu_kvm_tiny = {"qemu_kvm_tiny", "qemu", VF_ACCEL_KVM, false},
-                        sup_qemu_tcg_tiny = {"qemu_tcg_tiny", "qemu", VF_ACCEL_TCG, false},
-                        sup_qemu_tcg_linux = {"qemu_tcg_linux", "qemu", VF_ACCEL_TCG, true},
-                        sup_cloud_hypervisor_tiny = {"cloud_hypervisor_tiny", "cloud-hypervisor",
-                                                     VF_ACCEL_KVM, false},
-                        sup_firecracker_tiny = {"firecracker_tiny", "firecracker", VF_ACCEL_KVM,
-                                                false};
+#define TARGET(name, driver, accel, linux_guest, vsock) \
+    const struct sup_target sup_##name = {#name, driver, accel, linux_guest, vsock}
+
+TARGET(null, "null", VF_ACCEL_TCG, false, false);
+TARGET(qemu_kvm_tiny, "qemu", VF_ACCEL_KVM, false, false);
+TARGET(qemu_tcg_tiny, "qemu", VF_ACCEL_TCG, false, false);
+TARGET(qemu_tcg_linux, "qemu", VF_ACCEL_TCG, true, false);
+TARGET(cloud_hypervisor_tiny, "cloud-hypervisor", VF_ACCEL_KVM, false, false);
+TARGET(firecracker_tiny, "firecracker", VF_ACCEL_KVM, false, false);
+TARGET(cloud_hypervisor_tiny_vsock, "cloud-hypervisor", VF_ACCEL_KVM, false, true);
+TARGET(firecracker_tiny_vsock, "firecracker", VF_ACCEL_KVM, false, true);
 
 const char *sup_qemu(void)
 {
@@ -269,7 +272,9 @@ struct sup_vm *sup_vm_new(struct sup *s, const struct sup_target *t, const char 
         .kernel = t->linux_guest ? sup_guest_file("vmlinuz") : sup_guest_file("tiny.elf"),
         .initrd = t->linux_guest ? sup_guest_file("initramfs.cpio") : NULL,
         .cmdline = t->linux_guest ? linux_cmdline() : NULL,
-        .channel = t->linux_guest ? VF_CHANNEL_VIRTIO_SERIAL : VF_CHANNEL_SERIAL,
+        .channel = t->vsock         ? VF_CHANNEL_VSOCK
+                   : t->linux_guest ? VF_CHANNEL_VIRTIO_SERIAL
+                                    : VF_CHANNEL_SERIAL,
         .balloon = true,
         .die_with_parent = true,
         .create_timeout_ms = SUP_LONG_MS,
