@@ -10,64 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/fd.h"
-#include "tests/e2e/support.h"
-
-#define SHORT_MS 300
+#include "tests/e2e/faults.h"
 
 static const struct sup_target fake = {"fake", "cloud-hypervisor", VF_ACCEL_KVM, false};
-
-struct faults {
-    struct sup s;
-    int memory_fd;
-    int serial;
-    char binary[256];
-};
-
-static void faults_open(struct faults *f)
-{
-    *f = (struct faults){0};
-    sup_open(&f->s);
-    f->memory_fd = sup_memory(&fake);
-}
-
-static void faults_close(struct faults *f)
-{
-    vf_close_fd(&f->memory_fd);
-    sup_close(&f->s);
-}
-
-/* A symlink whose name tells the fake what to do. */
-static const char *binary_for(struct faults *f, const char *mode)
-{
-    const char *tests = getenv("VF_TESTS");
-    char target[512], cwd[400];
-    snprintf(target, sizeof(target), "%s%s/fake-cloud-hypervisor",
-             tests && tests[0] ? tests : getcwd(cwd, sizeof(cwd)),
-             tests && tests[0] ? "" : "/build/tests");
-    cr_assert_eq(access(target, X_OK), 0, "%s: %s (make check-e2e builds it)", target,
-                 strerror(errno));
-    snprintf(f->binary, sizeof(f->binary), "%s/fake-cloud-hypervisor-%s", f->s.dir, mode);
-    if (symlink(target, f->binary) < 0)
-        cr_assert_eq(errno, EEXIST);
-    return f->binary;
-}
-
-static struct sup_vm *new_fake(struct faults *f, const char *mode)
-{
-    char name[32];
-    snprintf(name, sizeof(name), "vm%d", f->serial++);
-    struct sup_vm *v = sup_vm_new(&f->s, &fake, name);
-    v->cfg.memory_fd = f->memory_fd;
-    v->cfg.binary = binary_for(f, mode);
-    return v;
-}
-
-static void as_clone(struct sup_vm *v)
-{
-    v->cfg.incoming = true;
-    v->cfg.memory_shared = false;
-    v->cfg.kernel = NULL;
-}
 
 /* What a good one saves; mode's memory is shared if it says so. */
 static int saved_dir(struct faults *f, bool memory_shared)
@@ -113,7 +58,7 @@ Test(cloud_hypervisor_faults, comes_up, .timeout = 120)
         {"deaf", VF_TIMEOUT, "create: no answer from cloud-hypervisor", ""},
     };
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct sup_vm *v = new_fake(&f, cases[i].mode);
         enum vf_code code =
@@ -142,7 +87,7 @@ Test(cloud_hypervisor_faults, binaries, .timeout = 60)
                  {"/bin/true", VF_VMM_DIED, "cloud-hypervisor exited with status 0"},
                  {"/bin/false", VF_VMM_DIED, "cloud-hypervisor exited with status 1"}};
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct sup_vm *v = new_fake(&f, "good");
         v->cfg.binary = cases[i].binary;
@@ -155,28 +100,12 @@ Test(cloud_hypervisor_faults, binaries, .timeout = 60)
 
 /* ---- one that fails on the way */
 
-/* A whole life; returns the first operation that failed, or NONE. */
-static enum vf_vm_op live(struct sup_vm *v, int dirfd, bool clone, int64_t timeout_ms)
-{
-    static const enum vf_vm_op original[] = {VF_VM_OP_CREATE,  VF_VM_OP_START,  VF_VM_OP_PAUSE,
-                                             VF_VM_OP_SAVE,    VF_VM_OP_RESUME, VF_VM_OP_QUERY,
-                                             VF_VM_OP_BALLOON, VF_VM_OP_NONE},
-                               copy[] = {VF_VM_OP_CREATE, VF_VM_OP_RESTORE, VF_VM_OP_RESUME,
-                                         VF_VM_OP_NONE};
-    if (clone)
-        as_clone(v);
-    for (const enum vf_vm_op *op = clone ? copy : original; *op != VF_VM_OP_NONE; op++)
-        if (sup_do(v, *op, dirfd, timeout_ms) != VF_OK)
-            return *op;
-    return VF_VM_OP_NONE;
-}
-
 /* mode at the first request, at the second, … until a life has fewer requests than that. */
 static void at_each_request(const char *mode, enum vf_code code, const char *words, bool clone)
 {
     struct faults f;
     int n;
-    faults_open(&f);
+    faults_open(&f, &fake);
     int saved = clone ? saved_dir(&f, true) : -1;
     for (n = 1; n < 40; n++) {
         char name[64];
@@ -232,7 +161,7 @@ Test(cloud_hypervisor_faults, odd_but_right, .timeout = 60)
 {
     static const char *const modes[] = {"good", "bytewise", "noisy", "no-quit"};
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     int saved = saved_dir(&f, true);
     for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++)
         for (int clone = 0; clone < 2; clone++) {
@@ -256,7 +185,7 @@ Test(cloud_hypervisor_faults, done_already, .timeout = 60)
 {
     static const char *const modes[] = {"done-already-at-4", "done-already-at-6"};
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (int i = 0; i < 2; i++) {
         int dirfd = sup_dir(&f.s, modes[i]);
         struct sup_vm *v = new_fake(&f, modes[i]);
@@ -274,7 +203,7 @@ Test(cloud_hypervisor_faults, done_already, .timeout = 60)
 Test(cloud_hypervisor_faults, saves, .timeout = 60)
 {
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     int dirfd = sup_dir(&f.s, "out");
     struct sup_vm *v = new_fake(&f, "save-memory");
     cr_assert_eq(live(v, dirfd, false, 0), VF_VM_OP_SAVE);
@@ -310,7 +239,7 @@ static void restore_fails(struct faults *f, const char *mode, int dirfd, enum vf
 Test(cloud_hypervisor_faults, on_demand, .timeout = 60)
 {
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     int shared = saved_dir(&f, true), own = saved_dir(&f, false);
     restore_fails(&f, "good", shared, VF_UNSUPPORTED, "holds no memory to fetch on demand");
     restore_fails(&f, "version-51.0", own, VF_UNSUPPORTED,
@@ -327,7 +256,7 @@ Test(cloud_hypervisor_faults, on_demand, .timeout = 60)
 Test(cloud_hypervisor_faults, other_shapes, .timeout = 60)
 {
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     int dirfd = saved_dir(&f, true);
     for (int i = 0; i < 4; i++) {
         static const char *const words[] = {"memory_size", "disks", "nics", "channel"};
@@ -357,7 +286,7 @@ Test(cloud_hypervisor_faults, other_shapes, .timeout = 60)
 Test(cloud_hypervisor_faults, configs, .timeout = 60)
 {
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     struct sup_vm *v = new_fake(&f, "good");
     v->cfg.nics[v->cfg.n_nics++] = (struct vf_vm_nic){.tap = NULL};
     cr_assert_eq(sup_do(v, VF_VM_OP_CREATE, -1, 0), VF_UNSUPPORTED);

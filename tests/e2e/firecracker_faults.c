@@ -2,68 +2,15 @@
  * (tests/fakes/fake-firecracker.c): each fault gives the error that fits, in words, within the deadline, and stop leaves
  * nothing. And what each version is sent.
  */
-#include "tests/e2e/support.h"
+#include "tests/e2e/faults.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "base/fd.h"
 
-#define SHORT_MS 300
-
 static const struct sup_target fake = {"fake", "firecracker", VF_ACCEL_KVM, false};
-
-struct faults {
-    struct sup s;
-    int memory_fd;
-    int serial;
-    char binary[256];
-};
-
-static void faults_open(struct faults *f)
-{
-    *f = (struct faults){0};
-    sup_open(&f->s);
-    f->memory_fd = sup_memory(&fake);
-}
-
-static void faults_close(struct faults *f)
-{
-    vf_close_fd(&f->memory_fd);
-    sup_close(&f->s);
-}
-
-/* A symlink whose name tells the fake what to do. */
-static const char *binary_for(struct faults *f, const char *mode)
-{
-    const char *tests = getenv("VF_TESTS");
-    char target[512], cwd[400];
-    if (tests && tests[0])
-        snprintf(target, sizeof(target), "%s/fake-firecracker", tests);
-    else
-        snprintf(target, sizeof(target), "%s/build/tests/fake-firecracker",
-                 getcwd(cwd, sizeof(cwd)));
-    cr_assert_eq(access(target, X_OK), 0, "%s: %s (make check-e2e builds it)", target,
-                 strerror(errno));
-    snprintf(f->binary, sizeof(f->binary), "%s/fake-firecracker-%s", f->s.dir, mode);
-    if (symlink(target, f->binary) < 0)
-        cr_assert_eq(errno, EEXIST);
-    return f->binary;
-}
-
-static struct sup_vm *new_fake(struct faults *f, const char *mode)
-{
-    char name[32];
-    snprintf(name, sizeof(name), "vm%d", f->serial++);
-    struct sup_vm *v = sup_vm_new(&f->s, &fake, name);
-    v->cfg.memory_fd = f->memory_fd;
-    v->cfg.binary = binary_for(f, mode);
-    return v;
-}
 
 static int saved_dir(struct faults *f, const char *name)
 {
@@ -71,22 +18,6 @@ static int saved_dir(struct faults *f, const char *name)
     int dirfd = sup_dir(&f->s, name);
     cr_assert_eq(vf_write_file(dirfd, "state", "fake", 4, 0600, &e), 0, "%s", e.msg);
     return dirfd;
-}
-
-/* A whole life; returns the first operation that failed, or NONE. */
-static enum vf_vm_op live(struct sup_vm *v, int dirfd, bool clone, int64_t timeout_ms)
-{
-    static const enum vf_vm_op original[] = {VF_VM_OP_CREATE,  VF_VM_OP_START,  VF_VM_OP_PAUSE,
-                                             VF_VM_OP_SAVE,    VF_VM_OP_RESUME, VF_VM_OP_QUERY,
-                                             VF_VM_OP_BALLOON, VF_VM_OP_NONE},
-                               copy[] = {VF_VM_OP_CREATE, VF_VM_OP_RESTORE, VF_VM_OP_RESUME,
-                                         VF_VM_OP_NONE};
-    v->cfg.incoming = clone;
-    v->cfg.memory_shared = !clone;
-    for (const enum vf_vm_op *op = clone ? copy : original; *op != VF_VM_OP_NONE; op++)
-        if (sup_do(v, *op, dirfd, timeout_ms) != VF_OK)
-            return *op;
-    return VF_VM_OP_NONE;
 }
 
 /* ---- no Firecracker, or one that fails to come up */
@@ -110,7 +41,7 @@ Test(firecracker_faults, binaries, .timeout = 60)
 {
     struct faults f;
     char path[256];
-    faults_open(&f);
+    faults_open(&f, &fake);
     no_firecracker(&f, NULL, VF_INVALID_ARGUMENT, "binary");
     no_firecracker(&f, "firecracker", VF_INVALID_ARGUMENT, "absolute path");
     snprintf(path, sizeof(path), "%s/missing", f.s.dir);
@@ -147,7 +78,7 @@ Test(firecracker_faults, comes_up, .timeout = 120)
         {"bind-only", VF_PROTOCOL, "create: Firecracker takes no requests: ", ""},
     };
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct sup_vm *v = new_fake(&f, cases[i].mode);
         enum vf_code code =
@@ -170,13 +101,13 @@ static void at_each_request(const char *mode, enum vf_code code, const char *wor
 {
     struct faults f;
     int n;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (n = 1; n < 40; n++) {
         char name[64];
         snprintf(name, sizeof(name), "%s-at-%d", mode, n);
         struct sup_vm *v = new_fake(&f, name);
-        vf_close_fd(&f.memory_fd); /* each saves into memory of its own */
-        v->cfg.memory_fd = f.memory_fd = sup_memory(&fake);
+        fresh_memory(&f);
+        v->cfg.memory_fd = f.memory_fd;
         snprintf(name, sizeof(name), "out%d", n);
         int dirfd = clone ? saved_dir(&f, name) : sup_dir(&f.s, name);
         enum vf_vm_op failed = live(v, dirfd, clone, code == VF_TIMEOUT ? SHORT_MS : 0);
@@ -227,13 +158,13 @@ Test(firecracker_faults, odd_but_right, .timeout = 60)
 {
     static const char *const modes[] = {"good", "bytewise", "noisy", "contrary"};
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++)
         for (int clone = 0; clone < 2; clone++) {
             char name[32];
             struct sup_vm *v = new_fake(&f, modes[i]);
-            vf_close_fd(&f.memory_fd);
-            v->cfg.memory_fd = f.memory_fd = sup_memory(&fake);
+            fresh_memory(&f);
+            v->cfg.memory_fd = f.memory_fd;
             snprintf(name, sizeof(name), "out%d", f.serial);
             int dirfd = clone ? saved_dir(&f, name) : sup_dir(&f.s, name);
             enum vf_vm_op failed = live(v, dirfd, clone, 0);
@@ -267,7 +198,7 @@ Test(firecracker_faults, load_fails, .timeout = 120)
          "killed by signal 11"},
     };
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     int dirfd = saved_dir(&f, "saved");
     for (int i = 0; i < 60; i++) {
         size_t c = (size_t)i % (sizeof(cases) / sizeof(*cases));
@@ -290,7 +221,7 @@ Test(firecracker_faults, load_fails, .timeout = 120)
 Test(firecracker_faults, guest_ends, .timeout = 60)
 {
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     struct sup_vm *v = new_fake(&f, "resets");
     sup_must(v, VF_VM_OP_CREATE, -1);
     sup_must(v, VF_VM_OP_START, -1);
@@ -312,7 +243,7 @@ Test(firecracker_faults, guest_ends, .timeout = 60)
 Test(firecracker_faults, console, .timeout = 60)
 {
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (int console = 0; console < 2; console++) {
         struct sup_vm *v = new_fake(&f, "talks");
         v->cfg.channel = VF_CHANNEL_VSOCK;
@@ -332,7 +263,7 @@ Test(firecracker_faults, answer_too_late, .timeout = 60)
 {
     struct faults f;
     struct vf_error e;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (int turns = 0; turns < 8; turns++) {
         struct sup_vm *v = new_fake(&f, "resets");
         sup_must(v, VF_VM_OP_CREATE, -1);
@@ -359,15 +290,15 @@ Test(firecracker_faults, versions, .timeout = 60)
     static const char *const versions[] = {"1.12.0", "1.15.0", "1.15.1",
                                            "1.16.0", "1.17.0", "2.0.0"};
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     int saved = saved_dir(&f, "saved");
     for (size_t i = 0; i < sizeof(versions) / sizeof(*versions); i++)
         for (int clone = 0; clone < 2; clone++) {
             char name[32];
             snprintf(name, sizeof(name), "version-%s", versions[i]);
             struct sup_vm *v = new_fake(&f, name);
-            vf_close_fd(&f.memory_fd);
-            v->cfg.memory_fd = f.memory_fd = sup_memory(&fake);
+            fresh_memory(&f);
+            v->cfg.memory_fd = f.memory_fd;
             v->cfg.channel = VF_CHANNEL_VSOCK;
             v->cfg.n_nics = 1;
             v->cfg.nics[0] = (struct vf_vm_nic){.tap = "tap0"};
@@ -412,7 +343,7 @@ Test(firecracker_faults, parks_paused_by_version)
 Test(firecracker_faults, bad_configs, .timeout = 60)
 {
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     int read_only = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     for (int i = 0;; i++) {
         struct sup_vm *v = new_fake(&f, "good");
@@ -485,7 +416,7 @@ Test(firecracker_faults, directory_is_taken, .timeout = 60)
                                         "vsock.sock", "disk0.raw", "process"};
     struct faults f;
     struct vf_error e;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         struct sup_vm *v = new_fake(&f, "good");
         if (strcmp(names[i], "vsock.sock") == 0)

@@ -1,7 +1,7 @@
 /* The QEMU driver against a QEMU that is not there, is none, or misbehaves (tests/fakes/fake-qemu.c): each
  * fault gives the error that fits, in words, within the deadline, and stop leaves nothing.
  */
-#include "tests/e2e/support.h"
+#include "tests/e2e/faults.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,56 +12,7 @@
 #include <unistd.h>
 #include "base/fd.h"
 
-#define SHORT_MS 300
-
 static const struct sup_target fake = {"fake", "qemu", VF_ACCEL_TCG, false};
-
-struct faults {
-    struct sup s;
-    int memory_fd;
-    int serial;
-    char binary[256];
-};
-
-static void faults_open(struct faults *f)
-{
-    *f = (struct faults){0};
-    sup_open(&f->s);
-    f->memory_fd = sup_memory(&fake);
-}
-
-static void faults_close(struct faults *f)
-{
-    vf_close_fd(&f->memory_fd);
-    sup_close(&f->s);
-}
-
-/* A symlink whose name tells the fake what to do. */
-static const char *binary_for(struct faults *f, const char *mode)
-{
-    const char *tests = getenv("VF_TESTS");
-    char target[512], cwd[400];
-    if (tests && tests[0])
-        snprintf(target, sizeof(target), "%s/fake-qemu", tests);
-    else
-        snprintf(target, sizeof(target), "%s/build/tests/fake-qemu", getcwd(cwd, sizeof(cwd)));
-    cr_assert_eq(access(target, X_OK), 0, "%s: %s (make check-e2e builds it)", target,
-                 strerror(errno));
-    snprintf(f->binary, sizeof(f->binary), "%s/fake-qemu-%s", f->s.dir, mode);
-    if (symlink(target, f->binary) < 0)
-        cr_assert_eq(errno, EEXIST);
-    return f->binary;
-}
-
-static struct sup_vm *new_fake(struct faults *f, const char *mode)
-{
-    char name[32];
-    snprintf(name, sizeof(name), "vm%d", f->serial++);
-    struct sup_vm *v = sup_vm_new(&f->s, &fake, name);
-    v->cfg.memory_fd = f->memory_fd;
-    v->cfg.binary = binary_for(f, mode);
-    return v;
-}
 
 /* ---- no QEMU */
 
@@ -87,7 +38,7 @@ Test(qemu_faults, binaries, .timeout = 60)
 {
     struct faults f;
     char path[256];
-    faults_open(&f);
+    faults_open(&f, &fake);
     no_qemu(&f, NULL, VF_INVALID_ARGUMENT, "binary");
     no_qemu(&f, "qemu-system-x86_64", VF_INVALID_ARGUMENT, "absolute path");
     snprintf(path, sizeof(path), "%s/missing", f.s.dir);
@@ -141,7 +92,7 @@ Test(qemu_faults, greetings, .timeout = 120)
         {"greeting-bomb", VF_PROTOCOL, "no JSON object", ""},
     };
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct sup_vm *v = new_fake(&f, cases[i].mode);
         enum vf_code code =
@@ -159,28 +110,12 @@ Test(qemu_faults, greetings, .timeout = 120)
 
 /* ---- a QEMU that fails on the way */
 
-/* A whole life; returns the first operation that failed, or NONE. */
-static enum vf_vm_op live(struct sup_vm *v, int dirfd, bool clone, int64_t timeout_ms)
-{
-    static const enum vf_vm_op original[] = {VF_VM_OP_CREATE,  VF_VM_OP_START,  VF_VM_OP_PAUSE,
-                                             VF_VM_OP_SAVE,    VF_VM_OP_RESUME, VF_VM_OP_QUERY,
-                                             VF_VM_OP_BALLOON, VF_VM_OP_NONE},
-                               copy[] = {VF_VM_OP_CREATE, VF_VM_OP_RESTORE, VF_VM_OP_RESUME,
-                                         VF_VM_OP_NONE};
-    v->cfg.incoming = clone;
-    v->cfg.memory_shared = !clone;
-    for (const enum vf_vm_op *op = clone ? copy : original; *op != VF_VM_OP_NONE; op++)
-        if (sup_do(v, *op, dirfd, timeout_ms) != VF_OK)
-            return *op;
-    return VF_VM_OP_NONE;
-}
-
 /* mode at the first command, at the second, … until a life has fewer commands than that. */
 static void at_each_command(const char *mode, enum vf_code code, const char *words, bool clone)
 {
     struct faults f;
     int n;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (n = 1; n < 40; n++) {
         char name[64];
         snprintf(name, sizeof(name), "%s-at-%d", mode, n);
@@ -236,7 +171,7 @@ Test(qemu_faults, odd_but_right, .timeout = 60)
 {
     static const char *const modes[] = {"good", "bytewise", "chatty", "noisy", "no-quit"};
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++)
         for (int clone = 0; clone < 2; clone++) {
             char name[32];
@@ -260,7 +195,7 @@ Test(qemu_faults, migration_fails, .timeout = 60)
 {
     struct faults f;
     struct vf_error e;
-    faults_open(&f);
+    faults_open(&f, &fake);
     int dirfd = sup_dir(&f.s, "out");
     struct sup_vm *v = new_fake(&f, "save-fails");
     cr_assert_eq(live(v, dirfd, false, 0), VF_VM_OP_SAVE);
@@ -290,7 +225,7 @@ Test(qemu_faults, migration_fails, .timeout = 60)
 Test(qemu_faults, closes_when_nothing_is_asked, .timeout = 60)
 {
     struct faults f;
-    faults_open(&f);
+    faults_open(&f, &fake);
     struct sup_vm *v = new_fake(&f, "then-close-at-3");
     sup_must(v, VF_VM_OP_CREATE, -1);
     sup_must(v, VF_VM_OP_START, -1);
