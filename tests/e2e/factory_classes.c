@@ -279,6 +279,8 @@ static void moves_on(const char *vmm, enum vf_accel accel, const struct version 
     /* Without the file that saved it there is no restore, whatever else is there. */
     cr_assert_eq(unlink(buf), 0);
     fac_clone_fails(&c.f, new, VF_CONFLICT, strrchr(buf, '/') + 1);
+    copy_with(b->path, buf, "");
+    fac_clone_fails(&c.f, new, VF_CONFLICT, strrchr(buf, '/') + 1); /* not known to be the same */
     vf_generation_unref(new);
     vf_spec_free(&spec);
     cls_close(&c);
