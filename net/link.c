@@ -68,25 +68,35 @@ void vf_link_add_veth(struct vf_nl_batch *b, const struct vf_veth *v)
     vf_nl_add(b, msg, "make a veth pair");
 }
 
-void vf_link_up(struct vf_nl_batch *b, const struct vf_link_change *c)
+/* One change of c's interface: everything but its flags, or nothing but them. */
+static void change(struct vf_nl_batch *b, const struct vf_link_change *c, bool up)
 {
     struct rtnl_link *which = rtnl_link_alloc(), *l = rtnl_link_alloc();
     struct nl_msg *msg = NULL;
     if (which && l) {
         if (c->index)
             rtnl_link_set_ifindex(which, c->index);
-        name_and_mac(l, c->index ? NULL : c->name, c->mac);
-        if (c->mtu)
+        name_and_mac(l, c->index ? NULL : c->name, up ? NULL : c->mac);
+        if (c->mtu && !up)
             rtnl_link_set_mtu(l, (unsigned)c->mtu);
-        if (c->master)
+        if (c->master && !up)
             rtnl_link_set_master(l, c->master);
-        rtnl_link_inet6_set_addr_gen_mode(l, IN6_ADDR_GEN_MODE_NONE);
-        rtnl_link_set_flags(l, IFF_UP);
+        if (up)
+            rtnl_link_set_flags(l, IFF_UP);
+        else
+            rtnl_link_inet6_set_addr_gen_mode(l, IN6_ADDR_GEN_MODE_NONE);
         rtnl_link_build_change_request(which, l, 0, &msg);
     }
     rtnl_link_put(which);
     rtnl_link_put(l);
     vf_nl_add(b, msg, "bring an interface up");
+}
+
+/* In two messages: of one, the kernel would set the flags before the mode, and make an address yet. */
+void vf_link_up(struct vf_nl_batch *b, const struct vf_link_change *c)
+{
+    change(b, c, false);
+    change(b, c, true);
 }
 
 void vf_link_delete(struct vf_nl_batch *b, const char *name)

@@ -69,9 +69,15 @@ struct vf_link_info {
 };
 /* VF_NOT_FOUND. */
 int vf_link_get(struct vf_nl *nl, const char *name, struct vf_link_info *ret, struct vf_error *err);
+/* The carrier came up: waits until the kernel has noticed, and lets packets through. nl: of its namespace. */
+void vf_link_settle(const struct vf_nl *nl, const char *name);
 /* Calls each for all of them. */
 typedef int (*vf_link_each)(const struct vf_link_info *l, void *arg, struct vf_error *err);
 int vf_links(struct vf_nl *nl, vf_link_each each, void *arg, struct vf_error *err);
+
+/* Waits until ip is an address of the namespace of nl that packets reach: the kernel completes those of IPv6 in a worker.
+ * VF_TIMEOUT. */
+int vf_address_wait(struct vf_nl *nl, const struct vf_ip *ip, int timeout_ms, struct vf_error *err);
 
 /* Removes every neighbour but permanent ones and multicast's; *ret_permanent counts those that stay. */
 int vf_neighbours_flush(struct vf_nl *nl, int *ret_permanent, struct vf_error *err);

@@ -1,13 +1,18 @@
 /* Reading interfaces, neighbours and routes. See link.h. */
 #include <errno.h>
+#include <linux/ethtool.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <netlink/msg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include "base/clock.h"
 #include "net/link.h"
 
 /* ---- links */
@@ -99,10 +104,22 @@ int vf_link_get(struct vf_nl *nl, const char *name, struct vf_link_info *ret, st
     req.a.nla_len = (uint16_t)(NLA_HDRLEN + len + 1);
     req.h.nlmsg_len = (uint32_t)(offsetof(__typeof__(req), a) + NLA_ALIGN(req.a.nla_len));
     int r = vf_nl_ask(nl, &req.h, each_link, &s, "look at an interface", err);
-    if (r < 0)
-        return vf_wrap(err, "interface %s", name);
+    if (r < 0) {
+        vf_wrap(err, "interface %s", name);
+        return r;
+    }
     *ret = l;
     return 0;
+}
+
+/* Asking whether there is a link makes the kernel deal with a change at once that else waits for a worker; until then
+ * it drops what should be sent. */
+void vf_link_settle(const struct vf_nl *nl, const char *name)
+{
+    struct ethtool_value v = {.cmd = ETHTOOL_GLINK};
+    struct ifreq r = {.ifr_data = (void *)&v};
+    snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
+    ioctl(nl->fd, SIOCETHTOOL, &r);
 }
 
 /* ---- neighbours */
@@ -162,6 +179,44 @@ int vf_neighbours_flush(struct vf_nl *nl, int *ret_permanent, struct vf_error *e
 }
 
 /* ---- routes */
+
+static int take_type(const struct nlmsghdr *h, void *arg, struct vf_error *err)
+{
+    const struct rtmsg *m = nlmsg_data(h);
+    (void)err;
+    if (h->nlmsg_type == RTM_NEWROUTE && nlmsg_datalen(h) >= (int)sizeof(*m))
+        *(int *)arg = m->rtm_type;
+    return 0;
+}
+
+int vf_address_wait(struct vf_nl *nl, const struct vf_ip *ip, int timeout_ms, struct vf_error *err)
+{
+    int64_t deadline_us = vf_deadline_after_ms(timeout_ms);
+    char text[VF_IP_TEXT];
+    for (;;) {
+        struct {
+            struct nlmsghdr h;
+            struct rtmsg m;
+            struct nlattr a;
+            uint8_t ip[16];
+        } req = {.h = {.nlmsg_type = RTM_GETROUTE}, .a = {.nla_type = RTA_DST}};
+        int type = 0;
+        req.m.rtm_family = (uint8_t)ip->family;
+        req.m.rtm_dst_len = (uint8_t)(8 * vf_ip_len(ip));
+        memcpy(req.ip, ip->b, sizeof(req.ip));
+        req.a.nla_len = (uint16_t)(NLA_HDRLEN + vf_ip_len(ip));
+        req.h.nlmsg_len = (uint32_t)(offsetof(__typeof__(req), a) + req.a.nla_len);
+        int r = vf_nl_ask(nl, &req.h, take_type, &type, "look up a route", err);
+        if (r < 0 && r != -EIO) /* no route yet */
+            return r;
+        if (type == RTN_LOCAL)
+            return 0;
+        if (vf_deadline_left_ms(deadline_us) == 0)
+            return vf_fail(err, VF_TIMEOUT, "address %s is not ready after %d ms",
+                           vf_ip_text(ip, text), timeout_ms);
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    }
+}
 
 struct route {
     struct vf_cidr to;

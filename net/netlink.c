@@ -148,7 +148,7 @@ static int refused(const struct nlmsghdr *h, const char *what, struct vf_error *
         vf_fail_errno(err, r, "%s", what);
     if (r == EPERM)
         vf_hint(err, "networks need CAP_NET_ADMIN: run as root, or set the spec's network to none");
-    return -r;
+    return vf_code_errno(vf_code_from_errno(r));
 }
 
 /* One datagram; 0: nothing there. */

@@ -155,6 +155,9 @@ void vf_nft_set_add(struct vf_nft *n, const struct vf_nft_set *s)
     mnl_attr_put_strz(h, NFTA_SET_NAME, s->name);
     mnl_attr_put_u32(h, NFTA_SET_ID, htonl(s->id));
     mnl_attr_put_u32(h, NFTA_SET_FLAGS, htonl(s->data_len ? NFT_SET_MAP : 0));
+    /* A name alone is in the host's order: for those who read it. */
+    if (s->key_type == VF_NFT_TYPE_IFNAME)
+        mnl_attr_put(h, NFTA_SET_USERDATA, 6, "\0\4\1\0\0\0");
     mnl_attr_put_u32(h, NFTA_SET_KEY_TYPE, htonl(s->key_type));
     mnl_attr_put_u32(h, NFTA_SET_KEY_LEN, htonl((uint32_t)s->key_len));
     if (s->data_len) {
@@ -300,8 +303,10 @@ int vf_nft_table_mark(struct vf_nl *nl, int family, const char *name, const char
     struct nlmsghdr *h = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETTABLE, (uint16_t)family, 0, 0);
     mnl_attr_put_strz(h, NFTA_TABLE_NAME, name);
     int r = vf_nl_ask(nl, h, compare_mark, &m, "look at a table", err);
-    if (r < 0)
-        return vf_wrap(err, "nftables table %s", name);
+    if (r < 0) {
+        vf_wrap(err, "nftables table %s", name);
+        return r;
+    }
     if (!m.same) {
         vf_fail(err, VF_CONFLICT, "nftables table %s exists, and is not ours", name);
         return vf_hint(err, "rename it, or configure another name for ours");

@@ -243,7 +243,9 @@ static int explain(int r, struct vf_error *err)
     if (r == -ENOENT || r == -EOPNOTSUPP)
         vf_hint(err, "the kernel needs nf_tables with inet, ct, fib, nat and masquerade: load the "
                      "modules nf_tables, nft_ct, nft_fib_inet, nft_nat, nft_masq, nft_chain_nat");
-    return r < 0 ? vf_wrap(err, "host's rules") : 0;
+    if (r < 0)
+        vf_wrap(err, "host's rules");
+    return r;
 }
 
 int vf_host_rules_make(struct vf_nl *nl, const struct vf_host_rules *h, struct vf_error *err)
@@ -252,12 +254,15 @@ int vf_host_rules_make(struct vf_nl *nl, const struct vf_host_rules *h, struct v
     struct elements e = {0};
     struct vf_nft n;
 
-    int r = vf_nft_table_mark(nl, NFPROTO_INET, h->table, MARK, err);
+    struct vf_error why;
+    int r = vf_nft_table_mark(nl, NFPROTO_INET, h->table, MARK, &why);
     bool there = r == 0;
     if (there)
         r = read_elements(nl, h, 0, N_SETS - 1, &e, err);
     else if (r == -ENOENT)
         r = 0;
+    else
+        vf_error_copy(err, &why);
     if (r == 0) {
         vf_nft_begin(&n, &b, NFPROTO_INET, h->table);
         if (there)

@@ -1,8 +1,8 @@
 /* Making a slot. See slot.h.
  *
- * Happy path: a number; its record; a namespace with its sockets, kept under its name; the tap; the veth pair; then
- * in the slot's namespace one batch of interfaces, addresses, routes, neighbours, and one of rules; then the host's
- * end. Rules come before the slot can be reached.
+ * Happy path: a number; its record; a namespace with its sockets, kept under its name; the tap; the veth pair with the
+ * host's addresses; then in the slot's namespace one batch of interfaces, addresses, routes, neighbours, and one of
+ * rules; then the host's rules learn of it.
  * On the way: any failure takes away what was made, its record last. A name that somebody else uses is passed over and
  * its number stays taken.
  */
@@ -14,6 +14,7 @@
 #include "net/slot_internal.h"
 
 #define MAX_FOREIGN 64 /* names passed over in one making */
+#define ADDRESS_TIMEOUT_MS 1000
 
 static const int families[] = {AF_INET, AF_INET6};
 
@@ -92,12 +93,13 @@ static int make_rules(struct vf_net *slot, struct vf_nl *netfilter, struct vf_er
     return r;
 }
 
+/* The host's addresses, before anything can come from there. */
 static int configure_host(struct vf_net *slot, struct vf_error *err)
 {
     struct vf_nets *s = slot->slots;
     struct vf_nl_batch b = {0};
     struct vf_mac host_mac, slot_mac;
-    int r, index = (int)if_nametoindex(slot->name);
+    int index = (int)if_nametoindex(slot->name);
 
     if (s->bridge)
         return 0;
@@ -112,11 +114,26 @@ static int configure_host(struct vf_net *slot, struct vf_error *err)
         vf_link_neighbour(&b, index, &pair.slot, &slot_mac);
     }
     pthread_mutex_lock(&s->host_lock);
-    r = vf_nl_send(&s->host_route, &b, err);
-    if (r == 0)
-        r = vf_host_rules_add(&s->host_nf, &s->host, slot->number, err);
+    int r = vf_nl_send(&s->host_route, &b, err);
     pthread_mutex_unlock(&s->host_lock);
     vf_nl_batch_free(&b);
+    return r;
+}
+
+/* The last step: from now on packets pass. */
+static int join_host(struct vf_net *slot, struct vf_error *err)
+{
+    struct vf_nets *s = slot->slots;
+    struct vf_address_pair pair;
+    int r = 0;
+
+    pthread_mutex_lock(&s->host_lock);
+    vf_link_settle(&s->host_route, slot->name); /* it was up before its peer */
+    if (!s->bridge)
+        r = vf_host_rules_add(&s->host_nf, &s->host, slot->number, err);
+    if (r == 0 && !s->bridge && vf_addresses_pair(&s->pool, slot->number, AF_INET6, &pair))
+        r = vf_address_wait(&s->host_route, &pair.host, ADDRESS_TIMEOUT_MS, err);
+    pthread_mutex_unlock(&s->host_lock);
     return r;
 }
 
@@ -133,6 +150,8 @@ static int make_in(struct vf_net *slot, struct vf_netns *ns, struct vf_error *er
     r = vf_tap_make(ns->tuns, VF_NET_TAP, VF_NET_TAP_INDEX, &slot->shape.tap, err);
     if (r == 0)
         r = make_pair(slot, ns, err);
+    if (r == 0)
+        r = configure_host(slot, err);
     if (r < 0)
         return r;
     vf_failpoint("net.slot.linked");
@@ -144,7 +163,7 @@ static int make_in(struct vf_net *slot, struct vf_netns *ns, struct vf_error *er
     if (r < 0)
         return r;
     vf_failpoint("net.slot.ruled");
-    r = configure_host(slot, err);
+    r = join_host(slot, err);
     if (r == 0)
         r = vf_link_get(&route, VF_NET_TAP, &slot->base, err);
     if (r < 0)

@@ -36,9 +36,10 @@ int vf_net_record_write(struct vf_nets *s, int number, const struct vf_net_shape
     VF_CLEANUP_FREE char *text = vf_jw_finish(&w);
     if (!text)
         return vf_fail(err, VF_NO_MEMORY, "record of network %s: no memory", name);
-    if (vf_write_file(s->run_dirfd, file, text, strlen(text), 0600, err) < 0)
-        return vf_wrap(err, "record of network %s", name);
-    return 0;
+    int r = vf_write_file(s->run_dirfd, file, text, strlen(text), 0600, err);
+    if (r < 0)
+        vf_wrap(err, "record of network %s", name);
+    return r;
 }
 
 int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
@@ -50,16 +51,19 @@ int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
     size_t len;
 
     file_name(number, file);
-    if (vf_read_file(s->run_dirfd, file, MAX_RECORD, &text, &len, err) < 0)
-        return vf_wrap(err, "record of network %d", number);
+    int r = vf_read_file(s->run_dirfd, file, MAX_RECORD, &text, &len, err);
+    if (r < 0) {
+        vf_wrap(err, "record of network %d", number);
+        return r;
+    }
     struct vf_json *j = vf_json_parse(text, len);
     shape.tap.queues = (int)vf_json_int(vf_json_get(j, "queues"), 0);
     shape.tap.offloads = vf_json_bool(vf_json_get(j, "offloads"), false);
     shape.tap.by_name = vf_json_bool(vf_json_get(j, "by_name"), false);
     shape.tap.owner = (uid_t)vf_json_int(vf_json_get(j, "owner"), 0);
     shape.mtu = (int)vf_json_int(vf_json_get(j, "mtu"), 0);
-    int r = vf_mac_parse(vf_json_str(vf_json_get(j, "guest_mac"), ""), "guest_mac",
-                         &shape.guest_mac, NULL);
+    r = vf_mac_parse(vf_json_str(vf_json_get(j, "guest_mac"), ""), "guest_mac", &shape.guest_mac,
+                     NULL);
     bool ok = r == 0 && vf_json_int(vf_json_get(j, "version"), 0) == 1 && shape.tap.queues >= 1 &&
               shape.tap.queues <= VF_NETNS_MAX_TUNS && shape.mtu >= 68 && shape.mtu <= VF_MTU_MAX;
     vf_json_delete(j);

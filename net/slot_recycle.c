@@ -130,7 +130,9 @@ int vf_net_set(struct vf_net *slot, const struct vf_policy *policy, struct vf_er
         r = set_all(&w, policy, err);
         end(&w);
     }
-    return r < 0 ? vf_wrap(err, "network %s", slot->name) : 0;
+    if (r < 0)
+        vf_wrap(err, "network %s", slot->name);
+    return r;
 }
 
 /* ---- stats */
@@ -154,8 +156,10 @@ int vf_net_stats(struct vf_net *slot, struct vf_net_stats *ret, struct vf_error 
     uint64_t host = 0;
     struct work w;
     int r = begin(&w, slot, 0, err);
-    if (r < 0)
-        return vf_wrap(err, "network %s", slot->name);
+    if (r < 0) {
+        vf_wrap(err, "network %s", slot->name);
+        return r;
+    }
     r = vf_link_get(&w.route, VF_NET_TAP, &w.tap, err);
     if (r == 0)
         r = vf_rules_refused(&w.netfilter, false, stats.refused, err);
@@ -165,8 +169,10 @@ int vf_net_stats(struct vf_net *slot, struct vf_net_stats *ret, struct vf_error 
         pthread_mutex_unlock(&s->host_lock);
     }
     end(&w);
-    if (r < 0)
-        return vf_wrap(err, "network %s", slot->name);
+    if (r < 0) {
+        vf_wrap(err, "network %s", slot->name);
+        return r;
+    }
     count_traffic(&w.tap, &slot->base, &stats);
     stats.refused[VF_REFUSED_HOST] += host;
     *ret = stats;
@@ -279,6 +285,8 @@ static int attach(struct work *w, struct vf_error *err)
         slot->fds[slot->n_fds++] = w->ns.tuns[i];
         w->ns.tuns[i] = -1;
     }
+    if (r == 0 && slot->n_fds)
+        vf_link_settle(&w->route, VF_NET_TAP);
     return r;
 }
 
@@ -330,6 +338,8 @@ int vf_net_give_back(struct vf_net *slot, struct vf_net_stats *ret, struct vf_er
     pthread_mutex_lock(&s->lock);
     s->doubts++;
     pthread_mutex_unlock(&s->lock);
-    vf_net_destroy(slot, NULL);
+    struct vf_error more;
+    if (vf_net_destroy(slot, &more) < 0)
+        vf_wrap(err, "%s", more.msg);
     return r;
 }

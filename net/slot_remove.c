@@ -72,8 +72,10 @@ int vf_net_remove(struct vf_nets *s, int number, struct vf_error *err)
     pthread_mutex_lock(&s->lock);
     s->destroyed++;
     pthread_mutex_unlock(&s->lock);
-    if (r < 0)
-        return vf_wrap(err, "remove network %s", name);
+    if (r < 0) {
+        vf_wrap(err, "remove network %s", name);
+        return r;
+    }
     vf_addresses_give(&s->pool, number);
     return 0;
 }

@@ -44,7 +44,8 @@ static int find_bridge(struct vf_nets *s, const char *name, struct vf_error *err
     int r = vf_link_get(&s->host_route, name, &l, err);
     if (r < 0) {
         vf_wrap(err, "network.bridge");
-        return vf_hint(err, "make the bridge first: ip link add %s type bridge", name);
+        vf_hint(err, "make the bridge first: ip link add %s type bridge", name);
+        return r;
     }
     if (strcmp(l.kind, "bridge") != 0)
         return vf_fail(err, VF_INVALID_ARGUMENT, "network.bridge: %s is %s%s, not a bridge", name,
