@@ -60,6 +60,29 @@ Test(journal, a_record_comes_back_as_it_was_written, .timeout = 30)
     scratch_close(&d);
 }
 
+/* The class may be another one, or gone, when the VM is adopted: its spec says all by itself. */
+Test(journal, a_spec_of_a_class_is_spelled_out, .timeout = 30)
+{
+    static const char text[] = "{\"name\":\"web\",\"class\":\"fc\",\"boot\":{\"kernel\":\"/k\"}}";
+    struct scratch d;
+    struct vf_error e;
+    struct vf_spec spec, back;
+    scratch_open(&d);
+    cr_assert_eq(mkdirat(d.fd, "0123456789ab", 0700), 0);
+    cr_assert_eq(vf_spec_parse(text, strlen(text), NULL, NULL, &spec, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_spec_settle(&spec, VF_SPEC_VMM_FIRECRACKER, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_record_write_spec(d.fd, "0123456789ab", &spec, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_record_read_spec(d.fd, "0123456789ab", &back, &e), 0, "%s", e.msg);
+    cr_expect(vf_spec_knows_vmm(&back));
+    cr_expect_eq(back.vmm, VF_SPEC_VMM_FIRECRACKER);
+    cr_expect_eq(back.agent.channel, VF_CHANNEL_VSOCK);
+    cr_expect_eq(back.park, VF_PARK_RUNNING);
+    cr_expect_str_eq(back.class_name, "fc");
+    vf_spec_free(&spec);
+    vf_spec_free(&back);
+    scratch_close(&d);
+}
+
 Test(journal, a_record_without_a_directory_is_an_error_and_leaves_nothing, .timeout = 30)
 {
     struct scratch d;
