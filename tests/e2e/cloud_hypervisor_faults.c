@@ -12,7 +12,8 @@
 #include "base/fd.h"
 #include "tests/e2e/faults.h"
 
-static const struct sup_target fake = {"fake", "cloud-hypervisor", VF_ACCEL_KVM, false};
+static const struct sup_target fake = {
+    .name = "fake", .driver = "cloud-hypervisor", .accel = VF_ACCEL_KVM};
 
 /* What a good one saves; mode's memory is shared if it says so. */
 static int saved_dir(struct faults *f, bool memory_shared)

@@ -10,7 +10,8 @@
 #include <unistd.h>
 #include "base/fd.h"
 
-static const struct sup_target fake = {"fake", "firecracker", VF_ACCEL_KVM, false};
+static const struct sup_target fake = {
+    .name = "fake", .driver = "firecracker", .accel = VF_ACCEL_KVM};
 
 static int saved_dir(struct faults *f, const char *name)
 {

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include "base/fd.h"
 
-static const struct sup_target fake = {"fake", "qemu", VF_ACCEL_TCG, false};
+static const struct sup_target fake = {.name = "fake", .driver = "qemu", .accel = VF_ACCEL_TCG};
 
 /* ---- no QEMU */
 
