@@ -145,6 +145,7 @@ void vf_pool_write(struct vf_json_writer *w, const char *key, const struct vf_po
     vf_jw_string(w, "state", vf_template_state_names[pool->state]);
     vf_jw_string(w, "reason", pool->reason);
     put_number(w, "generation", pool->current);
+    vf_jw_string(w, "class", vf_pool_class(pool));
     vf_jw_bool(w, "drained", pool->drained);
     put_config(w, &pool->config);
     vf_jw_int(w, "target", pool->target);

@@ -51,6 +51,9 @@ Test(settings, defaults)
     cr_expect_eq(s.heartbeat_ms, 5000);
     cr_expect_eq(s.answer_timeout_ms, 10000);
     cr_expect_null(s.qemu);
+    cr_expect_null(s.cloud_hypervisor);
+    cr_expect_null(s.firecracker);
+    cr_expect_null(s.runtime_dir);
     cr_expect_null(s.stats_listen);
     cr_expect_null(s.admin_group);
     vf_settings_free(&s);
@@ -134,6 +137,12 @@ Test(settings, refusals)
     refused("{\"max_vms\":1,\"max_vms\":2}", "v.json: max_vms: is given twice");
     refused("{\"qemu\":\"qemu-system-x86_64\"}",
             "v.json: qemu: must be an absolute path (is \"qemu-system-x86_64\")");
+    refused("{\"cloud_hypervisor\":\"cloud-hypervisor\"}",
+            "v.json: cloud_hypervisor: must be an absolute path (is \"cloud-hypervisor\")");
+    refused("{\"firecracker\":\"./fc\"}",
+            "v.json: firecracker: must be an absolute path (is \"./fc\")");
+    refused("{\"runtime_dir\":\"classes\"}",
+            "v.json: runtime_dir: must be an absolute path (is \"classes\")");
     refused("{\"run_dir\":\"run\"}", "v.json: run_dir: must be an absolute path (is \"run\")");
     refused("{\"state_dir\":\"\"}", "v.json: state_dir: must not be empty");
     refused("{\"group\":\"no-such-group-vf\"}",

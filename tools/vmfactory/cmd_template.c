@@ -78,6 +78,7 @@ static void row(struct vf_table *t, const struct vf_json *template)
     snprintf(vmm, sizeof(vmm), "%s%s%s", vf_json_str(vf_json_get(template, "vmm"), "?"),
              version[0] != '\0' ? " " : "", version);
     vf_table_cell(t, vmm);
+    vf_table_cell(t, vf_json_str(vf_json_get(template, "class"), NULL));
     vf_table_cell(t, vf_json_str(vf_json_get(template, "accel"), NULL));
     vf_table_cell(t, vf_text_bytes(buf, vf_json_int(vf_json_get(template, "memory_bytes"), 0)));
     vf_table_int(t, vf_json_int(vf_json_get(template, "vcpus"), 0));
@@ -94,8 +95,8 @@ static void row(struct vf_table *t, const struct vf_json *template)
     }
 }
 
-static const char *const heads[] = {"NAME",  "STATE",   ">GEN",   ">AGE", ">CLONES", "VMM",
-                                    "ACCEL", ">MEMORY", ">VCPUS", "NOTE", NULL};
+static const char *const heads[] = {"NAME",  "STATE", ">GEN",    ">AGE",   ">CLONES", "VMM",
+                                    "CLASS", "ACCEL", ">MEMORY", ">VCPUS", "NOTE",    NULL};
 
 int vf_cmd_template_ls(struct vf_cli *cli)
 {
