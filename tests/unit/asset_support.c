@@ -120,11 +120,12 @@ static void on_tick(uv_timer_t *timer)
 
 void ast_turn(struct ast *t, int64_t deadline_us, const char *what)
 {
-    uv_timer_t tick; /* so that a turn ends */
+    uv_timer_t
+        tick; /* so that a turn ends: again and again, for it may be due before the loop waits */
 
     cr_assert_lt(vf_now_us(), deadline_us, "%s: not within its time", what);
     uv_timer_init(&t->loop, &tick);
-    uv_timer_start(&tick, on_tick, 10, 0);
+    uv_timer_start(&tick, on_tick, 10, 10);
     uv_run(&t->loop, UV_RUN_ONCE);
     uv_close((uv_handle_t *)&tick, NULL);
     uv_run(&t->loop, UV_RUN_NOWAIT);
