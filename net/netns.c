@@ -187,18 +187,28 @@ static int path_of(const char *dir, const char *name, char ret[MAX_PATH], struct
     return 0;
 }
 
+int vf_netns_prepare(const char *dir, struct vf_error *err)
+{
+    VF_CLEANUP_FD int fd = -1;
+    int r = vf_open_dir(dir, 1, 0755, &fd, err);
+    if (r < 0)
+        return r;
+    if (mount("", dir, "none", MS_SHARED | MS_REC, NULL) == 0)
+        return 0;
+    if (errno == EINVAL && mount(dir, dir, "none", MS_BIND | MS_REC, NULL) == 0 &&
+        mount("", dir, "none", MS_SHARED | MS_REC, NULL) == 0)
+        return 0;
+    r = vf_fail_errno(err, errno, "network namespaces: mount %s", dir);
+    vf_hint(err, "it needs CAP_SYS_ADMIN: run as root, or set the spec's network to none");
+    return r;
+}
+
 int vf_netns_keep(const char *dir, const char *name, int ns_fd, struct vf_error *err)
 {
     char path[MAX_PATH], from[40];
     if (path_of(dir, name, path, err) < 0)
         return -EINVAL;
     int fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-    if (fd < 0 && errno == ENOENT) {
-        VF_CLEANUP_FD int made = -1;
-        if (vf_open_dir(dir, 1, 0755, &made, err) < 0)
-            return vf_wrap(err, "network namespaces");
-        fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-    }
     if (fd < 0)
         return vf_fail_errno(err, errno, "network namespace %s", path);
     close(fd);

@@ -38,6 +38,9 @@ int vf_netns_create(int n_tuns, struct vf_netns *ret, struct vf_error *err);
 int vf_netns_open(const char *path, int n_tuns, struct vf_netns *ret, struct vf_error *err);
 void vf_netns_close(struct vf_netns *n);
 
+/* Makes dir, as a shared mount of its own, like `ip netns add` does when it is first used: if that came later, names
+ * made before would be mounted twice, and could not be removed. */
+int vf_netns_prepare(const char *dir, struct vf_error *err);
 /* Keeps the namespace of ns_fd under dir/name. VF_CONFLICT: the name exists, and is left alone. */
 int vf_netns_keep(const char *dir, const char *name, int ns_fd, struct vf_error *err);
 /* The name's end: unmounts and removes it; one that is not there is success. The kernel takes the namespace down once

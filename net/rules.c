@@ -30,6 +30,11 @@ const char *const vf_egress_names[] = {"allow", "deny", "list", NULL};
 const char *const vf_refusal_names[] = {"mac",      "arp",    "address", "gateway", "guests",
                                         "metadata", "policy", "invalid", "host",    NULL};
 _Static_assert(sizeof(vf_refusal_names) / sizeof(vf_refusal_names[0]) == VF_REFUSAL_COUNT + 1, "");
+/* The counters' names in the kernel: some of the above are words of the nft command. */
+static const char *const counters[] = {"refused_mac",     "refused_arp",     "refused_address",
+                                       "refused_gateway", "refused_guests",  "refused_metadata",
+                                       "refused_policy",  "refused_invalid", "refused_host"};
+_Static_assert(sizeof(counters) / sizeof(counters[0]) == VF_REFUSAL_COUNT, "");
 #define FIRST_INET VF_REFUSED_GATEWAY
 
 static const struct vf_cidr metadata[] = {
@@ -46,7 +51,7 @@ static struct vf_cidr only(const struct vf_ip *ip)
 
 static void refuse(struct vf_nft *n, enum vf_refusal why)
 {
-    vf_nft_count(n, vf_refusal_names[why]);
+    vf_nft_count(n, counters[why]);
     vf_nft_verdict(n, NF_DROP);
     vf_nft_done(n);
 }
@@ -86,7 +91,7 @@ static void anti_spoofing(struct vf_nft *n, const struct vf_mac *mac)
 
     vf_nft_table(n, NULL);
     for (int i = 0; i < FIRST_INET; i++)
-        vf_nft_counter(n, vf_refusal_names[i]);
+        vf_nft_counter(n, counters[i]);
     vf_nft_base_chain(n, chain, "filter", NF_NETDEV_INGRESS, 0, NF_DROP, VF_NET_TAP);
 
     vf_nft_rule(n, chain);
@@ -219,7 +224,7 @@ void vf_rules_slot(struct vf_nl_batch *b, const struct vf_net_rules *r)
     vf_nft_use(&n, NFPROTO_INET, VF_NET_TABLE);
     vf_nft_table(&n, NULL);
     for (int i = FIRST_INET; i < VF_REFUSAL_COUNT; i++)
-        vf_nft_counter(&n, vf_refusal_names[i]);
+        vf_nft_counter(&n, counters[i]);
     nat(&n, r);
     to_gateway(&n);
     forward(&n);
@@ -241,7 +246,7 @@ static void add_refused(const struct vf_nft_counter_value *v, void *arg)
 {
     uint64_t *refused = arg;
     for (int i = 0; i < VF_REFUSAL_COUNT; i++)
-        if (strcmp(v->name, vf_refusal_names[i]) == 0)
+        if (strcmp(v->name, counters[i]) == 0)
             refused[i] += v->packets;
 }
 

@@ -99,6 +99,8 @@ static int open_all(struct vf_nets *s, const struct vf_nets_config *cfg, struct 
     if (r == 0)
         r = vf_nl_open(&s->host_nf, NETLINK_NETFILTER, err);
     if (r == 0)
+        r = vf_netns_prepare(s->netns_dir, err);
+    if (r == 0)
         r = cfg->bridge ? find_bridge(s, cfg->bridge, err) : open_routed(s, err);
     return r;
 }
