@@ -52,7 +52,7 @@ const char *fac_sh(struct fac *f, struct vf_instance *vm, const char *script)
 
 static bool is_linux(const struct vf_instance *vm)
 {
-    return vm->spec.agent.channel != VF_CHANNEL_SERIAL;
+    return vm->spec.agent.channel == VF_CHANNEL_VIRTIO_SERIAL;
 }
 
 static const char *random_of(struct fac *f, struct vf_instance *vm)
