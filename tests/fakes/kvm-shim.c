@@ -49,14 +49,26 @@ int main(int argc, char **argv)
         return 1;
     }
     snprintf(script, sizeof(script), "%s/%s", dir, basename(argv[1]));
+    char text[3 * PATH_MAX], old[sizeof(text)] = "";
+    snprintf(text, sizeof(text), "#!/bin/sh\nLD_PRELOAD='%s/kvm_nested.so' exec '%s' \"$@\"\n",
+             dirname(self), real);
+    /* What is as it must be stays: templates of other tests are bound to the very file. */
+    FILE *f = fopen(script, "re");
+    if (f) {
+        size_t n = fread(old, 1, sizeof(old) - 1, f);
+        fclose(f);
+        old[n] = 0;
+        if (strcmp(old, text) == 0) {
+            puts(script);
+            return 0;
+        }
+    }
     /* Written aside and renamed: another test may be running the old one. */
     char tmp[2 * PATH_MAX + 32];
     snprintf(tmp, sizeof(tmp), "%s.%d", script, (int)getpid());
-    FILE *f = fopen(tmp, "we");
-    if (!f ||
-        fprintf(f, "#!/bin/sh\nLD_PRELOAD='%s/kvm_nested.so' exec '%s' \"$@\"\n", dirname(self),
-                real) < 0 ||
-        fclose(f) != 0 || chmod(tmp, 0755) < 0 || rename(tmp, script) < 0) {
+    f = fopen(tmp, "we");
+    if (!f || fputs(text, f) < 0 || fclose(f) != 0 || chmod(tmp, 0755) < 0 ||
+        rename(tmp, script) < 0) {
         perror(script);
         return 1;
     }
