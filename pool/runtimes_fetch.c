@@ -70,8 +70,7 @@ static void on_fetched(void *arg, const struct vf_error *err)
     const struct vf_asset *a = NULL;
     struct vf_error e;
 
-    look_how_far(f);
-    f->fetch = NULL;
+    f->fetch = NULL; /* with its progress: what was seen last is kept */
     rt->n_fetching--;
     f->has_error = err != NULL;
     if (err != NULL)
