@@ -96,10 +96,10 @@ int vf_ch_config_copy(const struct vf_vm_config *from, struct vf_vm_config *ret,
     if (r < 0)
         return r;
     struct vf_vm_config c = *from;
-    c.id = c.binary = NULL;
+    c.id = c.binary = c.kernel = c.initrd = c.cmdline = NULL;
     c.dirfd = c.memory_fd = -1;
     c.n_disks = c.n_nics = 0;
-    bool ok = copy_string(from->kernel, &c.kernel) & copy_string(from->initrd, &c.initrd) &
+    bool ok = copy_string(from->kernel, &c.kernel) && copy_string(from->initrd, &c.initrd) &&
               copy_string(from->cmdline, &c.cmdline);
     for (int i = 0; ok && i < from->n_disks; i++, c.n_disks++) {
         c.disks[i] = (struct vf_vm_disk){

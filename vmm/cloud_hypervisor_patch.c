@@ -21,6 +21,7 @@ struct patch {
     const struct vf_ch_edit *edits;
     size_t n_edits;
     bool done[MAX_EDITS];
+    const char *twice; /* a path that was there twice: which of them would count? */
 };
 
 static void put(struct patch *x, const char *text, size_t len)
@@ -72,6 +73,10 @@ static const struct vf_ch_edit *edit_here(struct patch *x)
 {
     for (size_t i = 0; i < x->n_edits; i++)
         if (strcmp(x->edits[i].path, x->path) == 0) {
+            if (x->done[i]) { /* there is no room for a second one either */
+                x->twice = x->edits[i].path;
+                return NULL;
+            }
             x->done[i] = true;
             return &x->edits[i];
         }
@@ -184,6 +189,10 @@ int vf_ch_patch(const char *text, size_t len, const struct vf_ch_edit *edits, si
     skip_space(&x);
     copy_value(&x);
     x.out[x.len] = 0;
+    if (x.twice) {
+        free(x.out);
+        return vf_fail(err, VF_CORRUPT, "names %s twice", x.twice);
+    }
     for (size_t i = 0; i < n_edits; i++)
         if (!x.done[i] && edits[i].value) {
             free(x.out);

@@ -97,6 +97,22 @@ Test(cloud_hypervisor_patch, refused)
     expect_refused("{\"a\":1}{", "a", "is no JSON object");
 }
 
+/* Which of two would count? And what is longer than what it replaces has room for one only. */
+Test(cloud_hypervisor_patch, twice)
+{
+    expect_refused("{\"a\":1,\"a\":2}", "a", "names a twice");
+    expect_refused("{\"m\":{\"a\":1},\"m\":{\"a\":2}}", "m.a", "names m.a twice");
+    expect_refused("{\"m\":{},\"m\":{\"a\":2}}", "m.a", "names m.a twice");
+    char *got = NULL, text[6 * 500 + 8] = "{";
+    struct vf_error err;
+    struct vf_ch_edit e = {"a", "\"a value that is far longer than what stands there now\""};
+    for (int i = 0; i < 500; i++)
+        strcat(text, i ? ",\"a\":1" : "\"a\":1");
+    strcat(text, "}");
+    cr_expect_eq(vf_ch_patch(text, strlen(text), &e, 1, &got, &err), vf_code_errno(VF_CORRUPT));
+    cr_expect_null(got);
+}
+
 /* A path longer than any edit's is only not found. */
 Test(cloud_hypervisor_patch, long_names)
 {
