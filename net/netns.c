@@ -199,7 +199,8 @@ int vf_netns_prepare(const char *dir, struct vf_error *err)
         mount("", dir, "none", MS_SHARED | MS_REC, NULL) == 0)
         return 0;
     r = vf_fail_errno(err, errno, "network namespaces: mount %s", dir);
-    vf_hint(err, "it needs CAP_SYS_ADMIN: run as root, or set the spec's network to none");
+    vf_hint(err, "it needs CAP_SYS_ADMIN and CAP_NET_ADMIN: run as root, or set the spec's network "
+                 "to none");
     return r;
 }
 
