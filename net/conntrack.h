@@ -10,7 +10,7 @@
 /* nl: a netfilter socket; all of the socket's namespace. */
 int vf_conntrack_flush(struct vf_nl *nl, struct vf_error *err);
 /* Connections that came from ip, or that are answered by it. One after the other where the kernel can't do it
- * at once (before 6.10). */
+ * at once (IPv6; IPv4 before 6.10): then its whole list is read. */
 int vf_conntrack_flush_ip(struct vf_nl *nl, const struct vf_ip *ip, struct vf_error *err);
 /* The second way alone, for tests. */
 int vf_conntrack_flush_ip_singly(struct vf_nl *nl, const struct vf_ip *ip, struct vf_error *err);

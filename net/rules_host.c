@@ -236,6 +236,19 @@ static bool is_of(const struct vf_host_rules *h, int number, const struct elemen
            memcmp(e->data, pair.slot.b, (size_t)vf_ip_len(&pair.slot)) == 0;
 }
 
+/* Ports that lead to addresses which the pool has no more lead nowhere. */
+static bool is_todays(const struct vf_host_rules *h, const struct element *e)
+{
+    struct vf_ip ip = {.family = e->set == PORTS4 ? AF_INET : AF_INET6};
+    if (e->set == SLOTS || e->set == OPENED)
+        return true;
+    memcpy(ip.b, e->data, (size_t)vf_ip_len(&ip));
+    for (int i = 0; i < h->pool->n_prefixes; i++)
+        if (vf_cidr_contains(&h->pool->prefixes[i], &ip))
+            return true;
+    return false;
+}
+
 /* ---- changes */
 
 static int explain(int r, struct vf_error *err)
@@ -265,11 +278,12 @@ int vf_host_rules_make(struct vf_nl *nl, const struct vf_host_rules *h, struct v
         vf_error_copy(err, &why);
     if (r == 0) {
         vf_nft_begin(&n, &b, NFPROTO_INET, h->table);
-        if (there)
+        if (there) /* in one transaction: at no time are there no rules */
             vf_nft_delete_table(&n);
         make(&n, h);
         for (int i = 0; i < e.n; i++)
-            vf_nft_element(&n, &sets[e.v[i].set], true, e.v[i].key, e.v[i].data);
+            if (is_todays(h, &e.v[i]))
+                vf_nft_element(&n, &sets[e.v[i].set], true, e.v[i].key, e.v[i].data);
         vf_nft_end(&n);
         r = explain(vf_nl_send(nl, &b, err), err);
     }

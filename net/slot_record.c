@@ -11,6 +11,8 @@
 #define MAX_RECORD 4096
 #define SUFFIX ".json"
 
+static const char *const address_keys[] = {"ipv4", "ipv6"};
+
 static void file_name(int number, char ret[24])
 {
     snprintf(ret, 24, "%d" SUFFIX, number);
@@ -32,6 +34,12 @@ int vf_net_record_write(struct vf_nets *s, int number, const struct vf_net_shape
     vf_jw_int(&w, "owner", shape->tap.owner);
     vf_jw_int(&w, "mtu", shape->mtu);
     vf_jw_string(&w, "guest_mac", vf_mac_text(&shape->guest_mac, mac));
+    for (int i = 0; i < 2; i++) {
+        struct vf_address_pair pair;
+        char ip[VF_IP_TEXT];
+        if (vf_addresses_pair(&s->pool, number, i == 0 ? AF_INET : AF_INET6, &pair))
+            vf_jw_string(&w, address_keys[i], vf_ip_text(&pair.slot, ip));
+    }
     vf_jw_end(&w, '}');
     VF_CLEANUP_FREE char *text = vf_jw_finish(&w);
     if (!text)
@@ -40,6 +48,20 @@ int vf_net_record_write(struct vf_nets *s, int number, const struct vf_net_shape
     if (r < 0)
         vf_wrap(err, "record of network %s", name);
     return r;
+}
+
+/* Whether the record's addresses are those that the pool has for the number today. */
+static bool same_addresses(const struct vf_nets *s, int number, const struct vf_json *j)
+{
+    for (int i = 0; i < 2; i++) {
+        struct vf_address_pair pair;
+        char ip[VF_IP_TEXT] = "";
+        if (vf_addresses_pair(&s->pool, number, i == 0 ? AF_INET : AF_INET6, &pair))
+            vf_ip_text(&pair.slot, ip);
+        if (strcmp(vf_json_str(vf_json_get(j, address_keys[i]), ""), ip) != 0)
+            return false;
+    }
+    return true;
 }
 
 int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
@@ -66,9 +88,15 @@ int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
                      NULL);
     bool ok = r == 0 && vf_json_int(vf_json_get(j, "version"), 0) == 1 && shape.tap.queues >= 1 &&
               shape.tap.queues <= VF_NETNS_MAX_TUNS && shape.mtu >= 68 && shape.mtu <= VF_MTU_MAX;
+    bool same = same_addresses(s, number, j);
     vf_json_delete(j);
     if (!ok)
         return vf_fail(err, VF_CORRUPT, "record of network %d: it is not one of ours", number);
+    if (!same) {
+        vf_fail(err, VF_CONFLICT, "record of network %d: its addresses are of other prefixes",
+                number);
+        return vf_hint(err, "keep the prefixes configured for as long as VMs use them");
+    }
     *ret = shape;
     return 0;
 }

@@ -169,6 +169,21 @@ Test(net_killed, a_slot_in_use_is_adopted_with_its_traffic)
     cr_expect(strstr(rules, "8080"), "%s", rules);
     cr_expect(strstr(rules, "vf-1") && !strstr(rules, "vf-0"), "%s", rules);
 
+    /* Another start, with other prefixes: it can't be taken over, and is swept. */
+    static const char *const others[] = {"10.211.0.0/24", NULL};
+    struct vf_nets_config cfg = n.cfg;
+    struct vf_nets *again = NULL;
+    struct vf_net *no = NULL;
+    cfg.prefixes = others;
+    cr_assert_eq(vf_nets_open(&cfg, &again, &e), 0, "%s", e.msg);
+    cr_expect_eq(vf_net_adopt(again, 1, &no, &e), -EBUSY);
+    cr_expect(strstr(e.msg, "other prefixes"), "%s", e.msg);
+    vf_nets_close(again);
+    vf_net_forget(slot);
+    vf_nets_close(n.slots);
+    cr_assert_eq(vf_nets_open(&n.cfg, &n.slots, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_net_adopt(n.slots, 1, &slot, &e), 0, "%s", e.msg);
+
     /* Its policy is taken back all the same. */
     cr_assert_eq(vf_net_give_back(slot, NULL, &e), 0, "%s", e.msg);
     cr_expect_not(strstr(net_shell("nft list table inet vmfactory"), "8080"));

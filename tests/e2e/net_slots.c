@@ -1,5 +1,6 @@
 /* A slot's life: made, taken, set, given back, destroyed. */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 #include "tests/e2e/net_support.h"
@@ -161,6 +162,58 @@ Test(net_slots, a_rate_limit_is_there_and_gone_again)
     text = net_shell_in(slot, "tc qdisc");
     cr_expect_not(strstr(text, "tbf"), "%s", text);
     cr_assert_eq(vf_net_destroy(slot, &e), 0);
+    net_close(&n);
+}
+
+/* ---- many at once */
+
+struct worker {
+    pthread_t thread;
+    struct vf_nets *slots;
+    int number;
+    struct vf_error err;
+    int failed;
+};
+
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    for (int i = 0; i < 6 && !w->failed; i++) {
+        struct vf_policy p = {.egress = VF_EGRESS_DENY,
+                              .ports = {{IPPROTO_TCP, (uint16_t)(8000 + w->number), 80}},
+                              .n_ports = 1};
+        struct vf_net_stats stats;
+        struct vf_net *slot = NULL;
+        w->failed =
+            vf_net_make(w->slots, &net_plain, &w->err) < 0 ||
+            vf_net_take(w->slots, &net_plain, &slot, &w->err) < 0 ||
+            vf_net_set(slot, &p, &w->err) < 0 || vf_net_stats(slot, &stats, &w->err) < 0 ||
+            (i % 2 ? vf_net_give_back(slot, NULL, &w->err) : vf_net_destroy(slot, &w->err)) < 0;
+    }
+    return NULL;
+}
+
+Test(net_slots, threads_work_on_slots_of_their_own)
+{
+    struct worker w[4] = {0};
+    struct vf_nets_counts c;
+    struct net n;
+    net_open(&n, "net_slots", "threads_work_on_slots_of_their_own");
+    for (int i = 0; i < 4; i++) {
+        w[i].slots = n.slots;
+        w[i].number = i;
+        cr_assert_eq(pthread_create(&w[i].thread, NULL, work, &w[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(w[i].thread, NULL);
+        cr_expect_not(w[i].failed, "%s", w[i].err.msg);
+    }
+    vf_nets_counts(n.slots, &c);
+    cr_expect_eq(c.made, 24);
+    cr_expect_eq(c.recycled, 12);
+    cr_expect_eq(c.ready, 12);
+    cr_expect_eq(c.taken + c.making + c.dirty, 0);
+    cr_expect_eq(c.doubts, 0);
     net_close(&n);
 }
 
