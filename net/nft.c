@@ -279,6 +279,28 @@ static void lookup(struct vf_nft *n, const char *set, bool map)
     add(n, e);
 }
 
+static void mark_by(struct vf_nft *n, uint32_t meta, const char *map)
+{
+    load_meta(n, meta, NFT_REG_1);
+    lookup(n, map, true);
+    struct nftnl_expr *e = part(n, "ct");
+    if (!e)
+        return;
+    nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY, NFT_CT_MARK);
+    nftnl_expr_set_u32(e, NFTNL_EXPR_CT_SREG, NFT_REG_1);
+    add(n, e);
+}
+
+void vf_nft_mark_by_in(struct vf_nft *n, const char *map)
+{
+    mark_by(n, NFT_META_IIFNAME, map);
+}
+
+void vf_nft_mark_by_out(struct vf_nft *n, const char *map)
+{
+    mark_by(n, NFT_META_OIFNAME, map);
+}
+
 void vf_nft_in_set(struct vf_nft *n, const char *set, bool with_port)
 {
     load_meta(n, NFT_META_IIFNAME, NFT_REG_1);

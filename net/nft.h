@@ -78,6 +78,11 @@ void vf_nft_dnat_map(struct vf_nft *n, int nfproto, const char *map);
 /* The input interface [. protocol . destination port] is in the set. */
 void vf_nft_in_set(struct vf_nft *n, const char *set, bool with_port);
 
+/* The connection gets the mark that the map has for the input or output interface. */
+void vf_nft_mark_by_in(struct vf_nft *n, const char *map);
+void vf_nft_mark_by_out(struct vf_nft *n, const char *map);
+
+#define VF_NFT_NEW 8u                /* the first packet of a connection */
 #define VF_NFT_ESTABLISHED (2u | 4u) /* established, related: replies and what belongs to them */
 
 /* ---- sets and maps */
@@ -85,6 +90,7 @@ void vf_nft_in_set(struct vf_nft *n, const char *set, bool with_port);
 #define VF_NFT_TYPE_IPV6 8u
 #define VF_NFT_TYPE_PROTOCOL 12u
 #define VF_NFT_TYPE_PORT 13u
+#define VF_NFT_TYPE_MARK 19u
 #define VF_NFT_TYPE_IFNAME 41u
 #define VF_NFT_CONCAT(a, b) ((a) << 6 | (b))
 struct vf_nft_set {

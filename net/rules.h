@@ -96,6 +96,11 @@ struct vf_host_rules {
 /* Makes the table, or makes it anew with what is in its sets; a table of that name that is not ours is VF_CONFLICT. */
 int vf_host_rules_make(struct vf_nl *nl, const struct vf_host_rules *h, struct vf_error *err);
 int vf_host_rules_remove(struct vf_nl *nl, const struct vf_host_rules *h, struct vf_error *err);
+/* What the host's connections of a slot are marked with. */
+static inline uint32_t vf_host_rules_mark(int number)
+{
+    return 0x766d0000u + (uint32_t)number;
+}
 /* A slot comes. */
 int vf_host_rules_add(struct vf_nl *nl, const struct vf_host_rules *h, int number,
                       struct vf_error *err);

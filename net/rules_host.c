@@ -11,12 +11,13 @@
 #define STATE_INVALID 1u
 #define STATUS_DNAT (1u << 5)
 #define PRIORITY_RAW (-300)
+#define PRIORITY_MANGLE (-150)
 #define PRIORITY_DSTNAT (-100)
 #define PRIORITY_SRCNAT 100
 #define MAX_KEY 24
 #define MAX_DATA 20
 
-enum { SLOTS, OPENED, PORTS4, PORTS6, N_SETS };
+enum { SLOTS, OPENED, PORTS4, PORTS6, MARKS, N_SETS };
 static const struct vf_nft_set sets[N_SETS] = {
     [SLOTS] = {"slots", 1, IFNAMSIZ, 0, VF_NFT_TYPE_IFNAME, 0, true},
     [OPENED] = {"opened", 2, IFNAMSIZ + 8, 0,
@@ -27,6 +28,7 @@ static const struct vf_nft_set sets[N_SETS] = {
                 VF_NFT_CONCAT(VF_NFT_TYPE_IPV4, VF_NFT_TYPE_PORT), false},
     [PORTS6] = {"ports6", 4, 8, 20, VF_NFT_CONCAT(VF_NFT_TYPE_PROTOCOL, VF_NFT_TYPE_PORT),
                 VF_NFT_CONCAT(VF_NFT_TYPE_IPV6, VF_NFT_TYPE_PORT), false},
+    [MARKS] = {"marks", 5, IFNAMSIZ, 4, VF_NFT_TYPE_IFNAME, VF_NFT_TYPE_MARK, false},
 };
 
 /* ---- the elements of a slot */
@@ -102,6 +104,25 @@ static void to_host(struct vf_nft *n, const char *from_slots)
     simple(n, NF_DROP);
 }
 
+/* Connections of slots, whoever began them, are known by their mark when the slot is wiped. */
+static void marks(struct vf_nft *n, const char *slots)
+{
+    vf_nft_base_chain(n, "mark_from", "filter", NF_INET_PRE_ROUTING, PRIORITY_MANGLE, NF_ACCEPT,
+                      NULL);
+    vf_nft_rule(n, "mark_from");
+    vf_nft_in(n, slots);
+    vf_nft_ct_state(n, VF_NFT_NEW);
+    vf_nft_mark_by_in(n, sets[MARKS].name);
+    vf_nft_done(n);
+    vf_nft_base_chain(n, "mark_to", "filter", NF_INET_POST_ROUTING, PRIORITY_MANGLE, NF_ACCEPT,
+                      NULL);
+    vf_nft_rule(n, "mark_to");
+    vf_nft_out(n, slots);
+    vf_nft_ct_state(n, VF_NFT_NEW);
+    vf_nft_mark_by_out(n, sets[MARKS].name);
+    vf_nft_done(n);
+}
+
 static void forward(struct vf_nft *n, const char *slots)
 {
     vf_nft_chain(n, "from_slots");
@@ -160,6 +181,7 @@ static void make(struct vf_nft *n, const struct vf_host_rules *h)
         vf_nft_set_add(n, &sets[i]);
     sources(n, slots);
     to_host(n, slots);
+    marks(n, slots);
     forward(n, slots);
     vf_nft_base_chain(n, "inward", "nat", NF_INET_PRE_ROUTING, PRIORITY_DSTNAT, NF_ACCEPT, NULL);
     inward(n, "inward", false);
@@ -228,7 +250,7 @@ static bool is_of(const struct vf_host_rules *h, int number, const struct elemen
 {
     struct vf_address_pair pair;
     uint8_t name[MAX_KEY];
-    if (e->set == SLOTS || e->set == OPENED) {
+    if (e->set == SLOTS || e->set == OPENED || e->set == MARKS) {
         name_key(h, number, name);
         return memcmp(name, e->key, IFNAMSIZ) == 0;
     }
@@ -240,7 +262,7 @@ static bool is_of(const struct vf_host_rules *h, int number, const struct elemen
 static bool is_todays(const struct vf_host_rules *h, const struct element *e)
 {
     struct vf_ip ip = {.family = e->set == PORTS4 ? AF_INET : AF_INET6};
-    if (e->set == SLOTS || e->set == OPENED)
+    if (e->set != PORTS4 && e->set != PORTS6)
         return true;
     memcpy(ip.b, e->data, (size_t)vf_ip_len(&ip));
     for (int i = 0; i < h->pool->n_prefixes; i++)
@@ -312,7 +334,9 @@ int vf_host_rules_add(struct vf_nl *nl, const struct vf_host_rules *h, int numbe
     struct vf_nft n;
     name_key(h, number, key);
     vf_nft_begin(&n, &b, NFPROTO_INET, h->table);
+    uint32_t mark = vf_host_rules_mark(number);
     vf_nft_element(&n, &sets[SLOTS], true, key, NULL);
+    vf_nft_element(&n, &sets[MARKS], true, key, &mark);
     vf_nft_end(&n);
     int r = explain(vf_nl_send(nl, &b, err), err);
     vf_nl_batch_free(&b);
@@ -381,6 +405,8 @@ int vf_host_rules_reset(struct vf_nl *nl, const struct vf_host_rules *h, int num
             if (!gone && refused == 0)
                 continue;
         }
+        if (e.v[i].set == MARKS && !gone)
+            continue;
         vf_nft_element(&n, &sets[e.v[i].set], false, e.v[i].key, NULL);
         if (e.v[i].set == SLOTS && !gone)
             vf_nft_element(&n, &sets[SLOTS], true, e.v[i].key, NULL);

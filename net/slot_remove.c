@@ -10,17 +10,9 @@
 #include "net/conntrack.h"
 #include "net/slot_internal.h"
 
-static const int families[] = {AF_INET, AF_INET6};
-
 int vf_net_flush_host(struct vf_nets *s, int number, struct vf_error *err)
 {
-    int r = 0;
-    for (int i = 0; r == 0 && !s->bridge && i < 2; i++) {
-        struct vf_address_pair pair;
-        if (vf_addresses_pair(&s->pool, number, families[i], &pair))
-            r = vf_conntrack_flush_ip(&s->host_nf, &pair.slot, err);
-    }
-    return r;
+    return s->bridge ? 0 : vf_conntrack_flush_mark(&s->host_nf, vf_host_rules_mark(number), err);
 }
 
 /* The host's end, if it is ours: a veth with the MAC we gave it. */

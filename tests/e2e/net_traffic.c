@@ -409,43 +409,40 @@ Test(net_traffic, the_next_user_sees_nothing_of_the_connections_before)
     net_close(&n);
 }
 
-/* Both ways of forgetting an address' connections, as kernels before 6.10 have only the second. */
-Test(net_traffic, an_addresses_connections_are_forgotten_and_no_others)
+/* In the host, too, and of nobody else. */
+Test(net_traffic, its_connections_are_forgotten_and_no_others)
 {
     struct net n;
     struct vf_error e;
     struct vf_net_info info;
     struct vf_nl nl;
-    net_open(&n, "net_traffic", "an_addresses_connections_are_forgotten_and_no_others");
+    struct vf_policy policy = {.ports = {{IPPROTO_UDP, 8080, 80}}, .n_ports = 1};
+    uint32_t before, after;
+    net_open(&n, "net_traffic", "its_connections_are_forgotten_and_no_others");
     net_outside(&n);
     struct vf_net *a = net_slot(&n), *b = net_slot(&n);
+    cr_assert_eq(vf_net_set(a, &policy, &e), 0, "%s", e.msg);
     cr_assert_eq(vf_nl_open(&nl, NETLINK_NETFILTER, &e), 0);
     vf_net_info(a, &info);
-    for (int singly = 0; singly < 2; singly++) {
-        uint32_t before, after;
-        for (int i = 0; i < 2; i++) {
-            int out = net_udp(n.outside.ns, both[i].out, 7000), in = net_udp(-1, both[i].host, 0);
-            const struct vf_ip *own = i == 0 ? &info.host4 : &info.host6;
-            struct net_packet got;
-            talk_outward(&n, a, &both[i], out);
-            talk_outward(&n, b, &both[i], out);
-            net_udp_send(in, own, 80, "hello");
-            cr_assert(net_guest_receive(a, NET_TIMEOUT_MS, &got));
-            close(out);
-            close(in);
-            cr_assert_eq(vf_conntrack_count(&nl, &before, &e), 0, "%s", e.msg);
-            int r = singly ? vf_conntrack_flush_ip_singly(&nl, own, &e)
-                           : vf_conntrack_flush_ip(&nl, own, &e);
-            cr_assert_eq(r, 0, "%s", e.msg);
-            cr_assert_eq(vf_conntrack_count(&nl, &after, &e), 0, "%s", e.msg);
-            cr_expect_eq(before - after, 2, "of %u connections %u are left", before, after);
-        }
-        cr_assert_eq(vf_conntrack_flush(&nl, &e), 0, "%s", e.msg);
-        cr_assert_eq(vf_conntrack_count(&nl, &after, &e), 0, "%s", e.msg);
-        cr_expect_eq(after, 0);
+    for (int i = 0; i < 2; i++) {
+        int out = net_udp(n.outside.ns, both[i].out, 7000), in = net_udp(-1, both[i].host, 0);
+        struct vf_ip host = net_ip(both[i].host);
+        struct net_packet got;
+        talk_outward(&n, a, &both[i], out);
+        talk_outward(&n, b, &both[i], out);
+        net_udp_send(in, i == 0 ? &info.host4 : &info.host6, 80, "by its address");
+        cr_assert(net_guest_receive(a, NET_TIMEOUT_MS, &got));
+        net_udp_send(out, &host, 8080, "by the host's port");
+        cr_assert(net_guest_receive(a, NET_TIMEOUT_MS, &got));
+        close(out);
+        close(in);
     }
+    cr_assert_eq(vf_conntrack_count(&nl, &before, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_net_give_back(a, NULL, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_conntrack_count(&nl, &after, &e), 0, "%s", e.msg);
+    cr_expect_eq(before, 8);
+    cr_expect_eq(after, 2, "of %u connections %u are left", before, after);
     vf_nl_close(&nl);
-    cr_assert_eq(vf_net_destroy(a, &e), 0, "%s", e.msg);
     cr_assert_eq(vf_net_destroy(b, &e), 0, "%s", e.msg);
     net_close(&n);
 }

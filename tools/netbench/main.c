@@ -4,6 +4,7 @@
  * one run and taking turns. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,7 +104,32 @@ static void make(struct vf_nets *s, struct samples *to)
     sample(to, start_us);
 }
 
-/* A few packets both ways, so that there is something to wipe. */
+/* From a send on the host to the frame in the guest's tap, for a slot that was just taken. */
+static void first_packet(struct vf_net *slot, struct samples *to)
+{
+    struct vf_net_info info;
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(80)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    char frame[2048];
+    vf_net_info(slot, &info);
+    memcpy(&a.sin_addr, info.host4.b, 4);
+    int64_t start_us = vf_now_us();
+    sendto(fd, "first", 5, 0, (struct sockaddr *)&a, sizeof(a));
+    for (;;) {
+        struct pollfd p = {.fd = info.tap_fds[0], .events = POLLIN};
+        if (poll(&p, 1, 10000) != 1) {
+            fprintf(stderr, "vmfactory-netbench: %s: the first packet did not arrive\n", info.name);
+            exit(1);
+        }
+        ssize_t n = read(info.tap_fds[0], frame, sizeof(frame));
+        if (n > 5 && memcmp(frame + n - 5, "first", 5) == 0)
+            break;
+    }
+    sample(to, start_us);
+    close(fd);
+}
+
+/* A few packets, so that there is something to wipe. */
 static void use(struct vf_net *slot)
 {
     struct vf_net_info info;
@@ -127,7 +153,8 @@ int main(int argc, char **argv)
                           take = {.name = "take a ready one"},
                           recycle = {.name = "give back (recycle)"}, destroy = {.name = "destroy"},
                           commands = {.name = "make, by ip and nft"},
-                          idle = {.name = "recycle, unused"};
+                          idle = {.name = "recycle, unused"},
+                          first = {.name = "first packet, host to guest"};
     struct vf_nets_config cfg = {.run_dir = "/run/net", .prefixes = prefixes};
     int slots = argc > 1 ? atoi(argv[1]) : 500, failures = 0;
     struct vf_nets *s;
@@ -161,6 +188,8 @@ int main(int argc, char **argv)
         int64_t start_us = vf_now_us();
         must(vf_net_take(s, &vf_net_shape_default, &all[i], &e), "take", &e);
         sample(&take, start_us);
+        if (i < 100)
+            first_packet(all[i], &first);
     }
     for (int i = 0; i < 100 && i < slots - failures; i++) {
         use(all[i]);
