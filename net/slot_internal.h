@@ -52,8 +52,9 @@ struct vf_net_rules vf_net_rules(const struct vf_net *slot);
 /* MACs of a slot's two ends of the veth pair. */
 void vf_net_macs(const struct vf_nets *s, int number, struct vf_mac *ret_host,
                  struct vf_mac *ret_slot);
-/* Takes all of a slot's parts away, its record last; goes on after a failure, and reports the first. */
-int vf_net_remove(struct vf_nets *s, int number, struct vf_error *err);
+/* Takes all parts of n slots away, their records last; goes on after a failure, and reports the first. Many at once take
+ * little longer than one. Numbers that failed may be set to -1. */
+int vf_net_remove(struct vf_nets *s, int *numbers, int n, struct vf_error *err);
 /* Wipes the host's memory of the slot's connections. */
 int vf_net_flush_host(struct vf_nets *s, int number, struct vf_error *err);
 

@@ -248,6 +248,6 @@ int vf_net_make(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_e
     }
     vf_wrap(err, "make network %s", slot->name);
     vf_net_free(slot);
-    vf_net_remove(s, number, NULL);
+    vf_net_remove(s, &number, 1, NULL);
     return r;
 }

@@ -142,15 +142,25 @@ int vf_nets_open(const struct vf_nets_config *cfg, struct vf_nets **ret, struct 
     return 0;
 }
 
+static void destroy_ready(struct vf_nets *s)
+{
+    int n = 0, *numbers = calloc((size_t)s->n[VF_NET_READY] + 1, sizeof(*numbers));
+    while (numbers && s->ready) {
+        struct vf_net *slot = s->ready;
+        s->ready = slot->next;
+        numbers[n++] = slot->number;
+        vf_net_free(slot);
+    }
+    if (n)
+        vf_net_remove(s, numbers, n, NULL);
+    free(numbers);
+}
+
 void vf_nets_close(struct vf_nets *s)
 {
     if (!s)
         return;
-    while (s->ready) {
-        struct vf_net *slot = s->ready;
-        s->ready = slot->next;
-        vf_net_destroy(slot, NULL);
-    }
+    destroy_ready(s);
     struct vf_names names = {0};
     bool left = false;
     if (vf_dir_names(s->run_dirfd, &names, NULL) < 0)

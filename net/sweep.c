@@ -125,34 +125,41 @@ static int look_around(struct vf_nets *s, struct vf_sweep *sweep, struct vf_erro
 
 /* ---- */
 
-int vf_nets_sweep(struct vf_nets *s, struct vf_sweep *ret, struct vf_error *err)
+/* The numbers of records that nobody adopted. */
+static int find_stale(struct vf_nets *s, int **ret, int *ret_n, struct vf_error *err)
 {
-    struct vf_sweep sweep = {0};
-    struct vf_error first = {0};
     struct vf_names names = {0};
-
-    int r = vf_dir_names(s->run_dirfd, &names, err);
+    int n = 0, r = vf_dir_names(s->run_dirfd, &names, err);
+    int *stale = r == 0 ? calloc(names.n + 1, sizeof(*stale)) : NULL;
+    if (r == 0 && !stale)
+        r = vf_fail(err, VF_NO_MEMORY, "networks: no memory");
     for (size_t i = 0; r == 0 && i < names.n; i++) {
-        struct vf_error why;
         int number = vf_net_record_number(names.v[i]);
         if (strncmp(names.v[i], VF_TMP_PREFIX, strlen(VF_TMP_PREFIX)) == 0)
             unlinkat(s->run_dirfd, names.v[i], 0);
-        if (number < 0 || is_taken(s, number))
-            continue;
-        sweep.removed++;
-        if (vf_net_remove(s, number, &why) < 0) {
-            if (!sweep.failed++)
-                first = why;
-        }
+        if (number >= 0 && !is_taken(s, number))
+            stale[n++] = number;
     }
     vf_names_free(&names);
-    if (r == 0)
-        r = look_around(s, &sweep, err);
+    if (r < 0)
+        return r;
+    *ret = stale;
+    *ret_n = n;
+    return 0;
+}
+
+int vf_nets_sweep(struct vf_nets *s, struct vf_sweep *ret, struct vf_error *err)
+{
+    struct vf_sweep sweep = {0};
+    int *stale = NULL, r = find_stale(s, &stale, &sweep.removed, err);
+    if (r < 0)
+        return r;
+    if (sweep.removed)
+        r = vf_net_remove(s, stale, sweep.removed, err);
+    for (int i = 0; i < sweep.removed; i++)
+        sweep.failed += stale[i] < 0 || vf_net_record_exists(s, stale[i]);
+    free(stale);
+    int r2 = look_around(s, &sweep, r < 0 ? NULL : err);
     *ret = sweep;
-    if (r == 0 && sweep.failed) {
-        r = vf_error_copy(err, &first);
-        vf_wrap(err, "%d of %d networks of an earlier run could not be removed", sweep.failed,
-                sweep.removed);
-    }
-    return r;
+    return r < 0 ? r : r2;
 }

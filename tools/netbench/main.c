@@ -148,10 +148,13 @@ int main(int argc, char **argv)
     static struct bare bare = {.namespace = {.name = "  namespace, bare"},
                                .tap = {.name = "  tap, bare"},
                                .veth = {.name = "  veth pair, bare"},
-                               .all = {.name = "make, the bare system calls"}};
+                               .all = {.name = "make, the bare system calls"}},
+                       bare_many = {.all = {.name = "make, bare, after the last"}};
     static struct samples make_few = {.name = "make"}, make_many = {.name = "make, the last 50"},
                           take = {.name = "take a ready one"},
-                          recycle = {.name = "give back (recycle)"}, destroy = {.name = "destroy"},
+                          recycle = {.name = "give back (recycle)"},
+                          destroy = {.name = "destroy one"},
+                          closing = {.name = "destroy all others at once"},
                           commands = {.name = "make, by ip and nft"},
                           idle = {.name = "recycle, unused"},
                           first = {.name = "first packet, host to guest"};
@@ -202,18 +205,24 @@ int main(int argc, char **argv)
         sample(&idle, start_us);
         must(vf_net_take(s, &vf_net_shape_default, &all[i], &e), "take", &e);
     }
-    for (int i = 0; i < slots - failures; i++) {
+    for (int i = 0; i < FEW; i++)
+        bare_make(&bare_many, FEW + i);
+    for (int i = 0; i < FEW; i++) {
         int64_t start_us = vf_now_us();
         must(vf_net_destroy(all[i], &e), "destroy", &e);
         sample(&destroy, start_us);
     }
+    for (int i = FEW; i < slots - failures; i++)
+        must(vf_net_give_back(all[i], NULL, &e), "give back", &e);
+    int64_t close_us = vf_now_us();
     free(all);
     vf_nets_close(s);
+    sample(&closing, close_us);
 
     printf("%-44s %8s %8s %8s %6s\n", "µs", "median", "p90", "max", "n");
-    struct samples *rows[] = {&make_few,  &bare.all,  &bare.namespace, &bare.tap,
-                              &bare.veth, &make_many, &commands,       &take,
-                              &recycle,   &idle,      &destroy};
+    struct samples *rows[] = {&make_few,  &bare.all, &bare.namespace, &bare.tap, &bare.veth,
+                              &make_many, &commands, &take,           &first,    &recycle,
+                              &idle,      &destroy,  &closing};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         show(rows[i]);
     printf("make: %.2f times the bare system calls; ip and nft take %.1f times as long\n",
