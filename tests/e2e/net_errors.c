@@ -149,3 +149,15 @@ Test(net_errors, policies_that_make_no_sense)
     cr_assert_eq(vf_net_destroy(slot, &e), 0);
     net_close(&n);
 }
+
+Test(net_errors, a_path_that_is_no_namespace)
+{
+    struct vf_netns ns;
+    struct vf_error e;
+    net_enter("net_errors", "a_path_that_is_no_namespace");
+    cr_expect_eq(vf_netns_open("/run/netns/nothing", 0, &ns, &e), -ENOENT);
+    cr_expect(strstr(e.msg, "network namespace /run/netns/nothing"), "%s", e.msg);
+    cr_expect_eq(vf_netns_open("/proc/self/status", 0, &ns, &e), -EINVAL);
+    cr_expect(strstr(e.msg, "not one"), "%s", e.msg);
+    cr_expect_eq(vf_netns_open("/proc/self/ns/mnt", 0, &ns, &e), -EINVAL, "%s", e.msg);
+}

@@ -220,9 +220,9 @@ int main(int argc, char **argv)
     sample(&closing, close_us);
 
     printf("%-44s %8s %8s %8s %6s\n", "µs", "median", "p90", "max", "n");
-    struct samples *rows[] = {&make_few,  &bare.all, &bare.namespace, &bare.tap, &bare.veth,
-                              &make_many, &commands, &take,           &first,    &recycle,
-                              &idle,      &destroy,  &closing};
+    struct samples *rows[] = {&make_few,  &bare.all,      &bare.namespace, &bare.tap, &bare.veth,
+                              &make_many, &bare_many.all, &commands,       &take,     &first,
+                              &recycle,   &idle,          &destroy,        &closing};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         show(rows[i]);
     printf("make: %.2f times the bare system calls; ip and nft take %.1f times as long\n",
