@@ -130,10 +130,12 @@ static int find_stale(struct vf_nets *s, int **ret, int *ret_n, struct vf_error 
 {
     struct vf_names names = {0};
     int n = 0, r = vf_dir_names(s->run_dirfd, &names, err);
-    int *stale = r == 0 ? calloc(names.n + 1, sizeof(*stale)) : NULL;
-    if (r == 0 && !stale)
+    if (r < 0)
+        return r;
+    int *stale = calloc(names.n + 1, sizeof(*stale));
+    if (!stale)
         r = vf_fail(err, VF_NO_MEMORY, "networks: no memory");
-    for (size_t i = 0; r == 0 && i < names.n; i++) {
+    for (size_t i = 0; stale && i < names.n; i++) {
         int number = vf_net_record_number(names.v[i]);
         if (strncmp(names.v[i], VF_TMP_PREFIX, strlen(VF_TMP_PREFIX)) == 0)
             unlinkat(s->run_dirfd, names.v[i], 0);

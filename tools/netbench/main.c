@@ -182,10 +182,13 @@ int main(int argc, char **argv)
     }
     for (int i = FEW; i < slots; i++) {
         int64_t start_us = vf_now_us();
-        if (vf_net_make(s, &vf_net_shape_default, &e) < 0)
-            fprintf(stderr, "slot %d: %s\n", i, (failures++, e.msg));
-        else if (i >= slots - 50)
+        if (vf_net_make(s, &vf_net_shape_default, &e) < 0) {
+            failures++;
+            fprintf(stderr, "slot %d: %s\n", i, e.msg);
+        } else if (i >= slots - 50) {
+
             sample(&make_many, start_us);
+        }
     }
     for (int i = 1; i < slots - failures; i++) {
         int64_t start_us = vf_now_us();
