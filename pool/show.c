@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/fd.h"
 #include "pool/pools_internal.h"
+#include "vmm/vmm.h"
 
 void vf_write_error(struct vf_json_writer *w, const char *key, const struct vf_error *err)
 {
@@ -211,19 +213,29 @@ static const char *state_name(const struct vf_slot *s)
     return s->death ? "dead" : names[s->state];
 }
 
+/* A path of the VM's own, or NULL. */
+static char *path_in(const struct vf_slot *s, const char *name)
+{
+    char *path;
+    return asprintf(&path, "%s/%s/%s", s->pools->run_path, s->id, name) < 0 ? NULL : path;
+}
+
 static void put_agent(struct vf_json_writer *w, const struct vf_slot *s)
 {
-    char path[64], *sock = NULL;
+    static const char *const names[] = {[VF_LINK_SOCKET] = VF_LINK_SOCKET_NAME,
+                                        [VF_LINK_VSOCK] = VF_LINK_VSOCK_NAME,
+                                        [VF_LINK_FIFOS] = VF_LINK_FIFO_IN_NAME};
+    char path[64];
     snprintf(path, sizeof(path), "/v1/vms/%s/exec", s->id);
     vf_jw_begin(w, "agent", '{');
     vf_jw_string(w, "exec", path);
     const struct vf_spec *spec = s->vm ? vf_instance_spec(s->vm) : &s->pool->spec;
     vf_jw_string(w, "channel", vf_channel_names[spec->agent.channel]);
-    if (asprintf(&sock, "%s/%s/agent.sock", s->pools->run_path, s->id) < 0)
-        sock = NULL;
+    enum vf_link link = vf_vm_link_of(vf_vmm_find(vf_spec_vmm_names[spec->vmm]),
+                                      (enum vf_channel)spec->agent.channel);
+    VF_CLEANUP_FREE char *sock = path_in(s, names[link]);
     vf_jw_string(w, "socket", sock);
     vf_jw_end(w, '}');
-    free(sock);
 }
 
 void vf_slot_write(struct vf_json_writer *w, const char *key, const struct vf_slot *s)

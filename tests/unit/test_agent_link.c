@@ -55,7 +55,8 @@ static void on_closed(void *arg)
     closed = true;
 }
 
-/* Turns the loop; sleeps until it or fd (if not -1) has something. */
+/* Sleeps until the loop or fd (if not -1) has something, then turns it. Not before, or what is waited for may have
+ * come when it goes to sleep. */
 static void turn(int fd, short events, int64_t deadline_us)
 {
     struct pollfd p[2] = {{.fd = uv_backend_fd(&loop), .events = POLLIN},
@@ -63,7 +64,7 @@ static void turn(int fd, short events, int64_t deadline_us)
     int left = vf_deadline_left_ms(deadline_us), wait;
 
     cr_assert(left > 0, "waited in vain");
-    uv_run(&loop, UV_RUN_NOWAIT);
+    uv_update_time(&loop);
     wait = uv_backend_timeout(&loop);
     poll(p, 2, wait >= 0 && wait < left ? wait : left);
     uv_run(&loop, UV_RUN_NOWAIT);
