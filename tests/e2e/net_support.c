@@ -48,7 +48,8 @@ void net_enter(const char *suite, const char *name)
     if (access("/dev/net/tun", R_OK | W_OK) < 0)
         sup_skip(suite, name, "needs /dev/net/tun");
     cr_assert_eq(unshare(CLONE_NEWNET | CLONE_NEWNS), 0, "unshare: %s", strerror(errno));
-    cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) /* a chroot, for one */
+        sup_skip(suite, name, "no mount namespace: %s", strerror(errno));
     /* What is made below /run is gone with this process. */
     cr_assert_eq(mount("none", "/run", "tmpfs", 0, "mode=755"), 0, "%s", strerror(errno));
     cr_assert_eq(mkdir("/run/netns", 0755), 0);
