@@ -136,6 +136,9 @@ void vf_instance_step_done(void *arg, const struct vf_error *err)
         return;
     }
     vm->state = VF_INSTANCE_READY;
+    /* From here on its process tells what it needs of what its class pinned. */
+    vf_registry_unref(vm->registry);
+    vm->registry = NULL;
     vf_instance_cb done = vm->done;
     vm->done = NULL;
     done(vm->arg, vm, NULL);

@@ -80,8 +80,8 @@ struct vf_instance {
     void *stage_arg;
 
     struct vf_spec spec; /* settled; its class's kernel and image are in it once that is resolved */
-    struct vf_generation *gen;              /* referenced; NULL: cold boot or build */
-    struct vf_registry *registry;           /* as it began; NULL: adopted, or a clone */
+    struct vf_generation *gen;    /* referenced; NULL: cold boot or build */
+    struct vf_registry *registry; /* as it began, until ready; NULL: adopted, or a clone */
     char class_name[VF_CLASS_NAME_MAX + 1]; /* of a cold boot or build */
     struct vf_runtime runtime;              /* of the same, once resolved: a worker's until then */
     const struct vf_asset *missing[VF_RUNTIME_MAX_ASSETS]; /* of registry: to be fetched */

@@ -93,6 +93,42 @@ void vf_runtimes_ended(struct vf_runtimes *rt)
         rt->cfg.idle(rt->cfg.arg);
 }
 
+/* ---- sets that were in force */
+
+/* Lets go of those that nobody goes on with; how many are left. */
+static size_t sweep_past(struct vf_runtimes *rt, bool all)
+{
+    struct vf_past_set **at = &SLIST_FIRST(&rt->past), *p;
+    size_t n = 0;
+
+    while ((p = *at) != NULL) {
+        if (!all && vf_registry_shared(p->registry)) {
+            n++;
+            at = &SLIST_NEXT(p, next);
+            continue;
+        }
+        *at = SLIST_NEXT(p, next);
+        vf_registry_unref(p->registry);
+        free(p);
+    }
+    return n;
+}
+
+struct vf_registry **vf_runtimes_sets(struct vf_runtimes *rt, size_t *ret_n)
+{
+    size_t n = sweep_past(rt, false);
+    struct vf_registry **v = malloc((n + 1) * sizeof(struct vf_registry *));
+    struct vf_past_set *p;
+
+    if (v == NULL)
+        return NULL;
+    *ret_n = 0;
+    v[(*ret_n)++] = vf_registry_ref(rt->registry);
+    SLIST_FOREACH(p, &rt->past, next)
+    v[(*ret_n)++] = vf_registry_ref(p->registry);
+    return v;
+}
+
 /* ---- changes */
 
 enum what { PUT_CLASS, REMOVE_CLASS, PUT_ASSET, REMOVE_ASSET, RELOAD };
@@ -113,6 +149,7 @@ struct change {
     struct vf_asset asset;
     char name[VF_CLASS_NAME_MAX + 1];
     struct vf_registry *result;
+    struct vf_past_set *past; /* room for the set that it takes the place of */
     vf_done_cb done;
     void *arg;
 };
@@ -142,23 +179,32 @@ static void free_change(struct change *c)
 {
     vf_class_free(&c->class);
     vf_asset_free(&c->asset);
+    free(c->past);
     free(c);
+}
+
+/* The set before stays known, for who began with it still needs what it pins. */
+static void take_result(struct vf_runtimes *rt, struct change *c)
+{
+    c->past->registry = rt->registry;
+    SLIST_INSERT_HEAD(&rt->past, c->past, next);
+    c->past = NULL;
+    rt->registry = c->result;
+    vf_runtimes_fetches_changed(rt);
+    if (!rt->stopping)
+        rt->cfg.changed(rt->cfg.arg);
+    sweep_past(rt, false);
 }
 
 static void end_change(struct vf_runtimes_op *op, const struct vf_error *err)
 {
     struct change *c = (struct change *)op;
     struct vf_runtimes *rt = op->rt;
-    struct vf_registry *old = rt->registry;
     vf_done_cb done = c->done;
     void *arg = c->arg;
 
     if (err == NULL) {
-        rt->registry = c->result;
-        vf_registry_unref(old);
-        vf_runtimes_fetches_changed(rt);
-        if (!rt->stopping)
-            rt->cfg.changed(rt->cfg.arg);
+        take_result(rt, c);
         if (c->what == RELOAD)
             vf_event(rt->cfg.events, words[c->what].event, NULL, NULL, VF_EVENT_ALL, NULL,
                      "%zu classes, %zu assets", vf_registry_n_classes(rt->registry),
@@ -176,10 +222,15 @@ static void end_change(struct vf_runtimes_op *op, const struct vf_error *err)
 static struct change *new_change(enum what what, const char *name, vf_done_cb done, void *arg)
 {
     struct change *c = calloc(1, sizeof(*c));
+    struct vf_past_set *past = calloc(1, sizeof(*past));
 
-    if (c == NULL)
+    if (c == NULL || past == NULL) {
+        free(c);
+        free(past);
         return NULL;
+    }
     *c = (struct change){
+        .past = past,
         .op = {.turn = VF_TURN_CHANGE, .run = run_change, .end = end_change},
         .what = what,
         .done = done,
@@ -197,8 +248,10 @@ static int submit(struct vf_runtimes *rt, struct change *c, struct vf_error *err
     if (c == NULL)
         return vf_fail(err, VF_NO_MEMORY, "out of memory");
     r = vf_runtimes_submit(rt, &c->op, err);
-    if (r < 0)
+    if (r < 0) {
+        free(c->past);
         free(c); /* what was to be taken over is still the caller's */
+    }
     return r;
 }
 
@@ -337,6 +390,7 @@ void vf_runtimes_free(struct vf_runtimes *rt)
     assert(rt->works == 0 && rt->n_fetching == 0 && !rt->timer_open);
     vf_runtimes_fetches_free(rt);
     vf_asset_store_close(rt->assets);
+    sweep_past(rt, true);
     vf_registry_unref(rt->registry);
     free(rt->dir);
     free(rt);

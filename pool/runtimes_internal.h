@@ -41,11 +41,18 @@ struct vf_fetch_state {
     struct vf_error error;
 };
 
+/* A set that was in force, kept while somebody else goes on with it. */
+struct vf_past_set {
+    SLIST_ENTRY(vf_past_set) next;
+    struct vf_registry *registry;
+};
+
 struct vf_runtimes {
     struct vf_runtimes_config cfg;
     char *dir; /* of the definitions */
     struct vf_registry_config registry_config;
     struct vf_registry *registry;
+    SLIST_HEAD(, vf_past_set) past;
     struct vf_asset_store *assets;
     STAILQ_HEAD(, vf_runtimes_op) waiting[VF_TURN_COUNT];
     bool taken[VF_TURN_COUNT]; /* an op of it runs */
@@ -59,6 +66,8 @@ struct vf_runtimes {
 /* --- runtimes.c */
 /* Has it run: at once, or when its turn comes. VF_CANCELLED: stopping. */
 int vf_runtimes_submit(struct vf_runtimes *rt, struct vf_runtimes_op *op, struct vf_error *err);
+/* The set in force, and those that a VM being made goes on with; malloc'd, each with a reference. NULL: no memory. */
+struct vf_registry **vf_runtimes_sets(struct vf_runtimes *rt, size_t *ret_n);
 /* Something has ended. */
 void vf_runtimes_ended(struct vf_runtimes *rt);
 

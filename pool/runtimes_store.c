@@ -1,9 +1,10 @@
 /* Looking into the store of assets, hashing what is in it, removing what nothing uses. See runtimes.h.
  *
- * gc takes no class away from under a change: both take turns. It asks three who use a digest: the set in force, the
- * manifests of all generations, and the kernel: what a VM's process runs from and has open. The last counts for VMs that
- * are leased while class and generation have gone; they are asked before anything is removed, and whoever starts a VM
- * meanwhile starts it from a generation or a class.
+ * gc takes no class away from under a change: both take turns. It asks three who use a digest: the set in force and
+ * those before it that a build or a boot under way goes on with, the manifests of all generations, and the kernel: what
+ * a VM's process runs from and has open. The last counts for VMs that are leased while class and generation have gone;
+ * they are asked before anything is removed, and whoever starts a VM meanwhile starts it from a generation or a class.
+ * A build lets go of its set only when its generation is in the store.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -190,7 +191,8 @@ struct gc {
     struct look look; /* what was removed */
     size_t cap;
     bool dry_run;
-    struct vf_registry *registry;
+    struct vf_registry **sets; /* NULL: no memory */
+    size_t n_sets;
     struct digests used;
     pid_t *pids;
     int n_pids;
@@ -200,9 +202,11 @@ static bool keep(void *arg, const char *sha256)
 {
     struct gc *g = arg;
 
-    return vf_registry_uses(g->registry, sha256) ||
-           (g->used.n > 0 &&
-            bsearch(sha256, g->used.v, g->used.n, sizeof(*g->used.v), compare) != NULL);
+    for (size_t i = 0; i < g->n_sets; i++)
+        if (vf_registry_uses(g->sets[i], sha256))
+            return true;
+    return g->used.n > 0 &&
+           bsearch(sha256, g->used.v, g->used.n, sizeof(*g->used.v), compare) != NULL;
 }
 
 static void on_removed(void *arg, const struct vf_asset_entry *e)
@@ -231,7 +235,7 @@ static int run_gc(struct vf_runtimes_op *op, struct vf_error *err)
     struct gc *g = (struct gc *)op;
     int r = vf_store_digests(op->rt->cfg.store, add_stored, &g->used, err);
 
-    if (r == 0 && g->n_pids < 0)
+    if (r == 0 && (g->n_pids < 0 || g->sets == NULL))
         r = vf_fail(err, VF_NO_MEMORY, "out of memory: nothing is removed");
     for (int i = 0; i < g->n_pids; i++)
         add_process(&g->used, g->pids[i]);
@@ -244,6 +248,15 @@ static int run_gc(struct vf_runtimes_op *op, struct vf_error *err)
     return vf_asset_store_gc(op->rt->assets, keep, on_removed, g, g->dry_run, err);
 }
 
+static void free_gc_parts(struct gc *g)
+{
+    for (size_t i = 0; i < g->n_sets; i++)
+        vf_registry_unref(g->sets[i]);
+    free(g->sets);
+    free(g->used.v);
+    free(g->pids);
+}
+
 static void end_gc(struct vf_runtimes_op *op, const struct vf_error *err)
 {
     struct gc *g = (struct gc *)op;
@@ -251,9 +264,7 @@ static void end_gc(struct vf_runtimes_op *op, const struct vf_error *err)
     if (err == NULL && !g->dry_run && g->look.n > 0)
         vf_event(op->rt->cfg.events, "asset.collected", NULL, NULL, VF_EVENT_ALL, NULL,
                  "%zu files that nothing uses", g->look.n);
-    vf_registry_unref(g->registry);
-    free(g->used.v);
-    free(g->pids);
+    free_gc_parts(g);
     end_look(op, err);
 }
 
@@ -261,7 +272,7 @@ static void begin_gc(struct vf_runtimes_op *op)
 {
     struct gc *g = (struct gc *)op;
 
-    g->registry = vf_registry_ref(op->rt->registry);
+    g->sets = vf_runtimes_sets(op->rt, &g->n_sets);
     g->pids = op->rt->cfg.pids(op->rt->cfg.arg, &g->n_pids);
 }
 
@@ -280,8 +291,7 @@ int vf_runtimes_gc(struct vf_runtimes *rt, bool dry_run, vf_runtimes_look_cb don
         .dry_run = dry_run};
     r = vf_runtimes_submit(rt, &g->look.op, err);
     if (r < 0) {
-        vf_registry_unref(g->registry);
-        free(g->pids);
+        free_gc_parts(g);
         free(g);
     }
     return r;

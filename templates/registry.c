@@ -386,6 +386,11 @@ void vf_registry_unref(struct vf_registry *r)
     free(r);
 }
 
+bool vf_registry_shared(const struct vf_registry *r)
+{
+    return atomic_load(&r->refs) > 1;
+}
+
 /* --- looking */
 
 size_t vf_registry_n_classes(const struct vf_registry *r)

@@ -64,6 +64,8 @@ int vf_registry_load(const struct vf_registry_config *cfg, struct vf_registry **
                      struct vf_error *err);
 struct vf_registry *vf_registry_ref(struct vf_registry *r);
 void vf_registry_unref(struct vf_registry *r);
+/* Whether somebody besides the caller holds it. */
+bool vf_registry_shared(const struct vf_registry *r);
 
 /* In order of names; built-in ones too. */
 size_t vf_registry_n_classes(const struct vf_registry *r);

@@ -275,6 +275,43 @@ Test(runtimes, gc_spares_what_a_process_runs_and_has_open, .init = setup, .fini 
     cr_expect_neq(access(program, F_OK), 0);
 }
 
+/* A build that began before its class changed goes on with what the class pinned then. */
+Test(runtimes, gc_spares_what_a_set_pins_that_somebody_goes_on_with, .init = setup,
+     .fini = teardown)
+{
+    static const char pinned[] = "{\"name\":\"c\",\"vmm\":\"qemu\",\"assets\":{"
+                                 "\"x86_64\":{\"vmm\":\"%s\"},\"aarch64\":{\"vmm\":\"%s\"}}}";
+    char from[400], before[PATH_MAX], after[PATH_MAX], text[300];
+    struct vf_registry *held = NULL;
+    struct end e[2] = {0};
+    struct vf_error err;
+
+    put_asset("before", "/bin/true", from);
+    put_asset("after", "/bin/false", from);
+    fetch("before", before);
+    fetch("after", after);
+    for (int i = 0; i < 2; i++) {
+        snprintf(text, sizeof(text), pinned, i ? "after" : "before", i ? "after" : "before");
+        cr_assert_eq(put_class(text, &e[i]), 0);
+        await(&e[i]);
+        cr_assert_eq(e[i].code, VF_OK);
+        if (i == 0)
+            held = vf_registry_ref(vf_runtimes_registry(t.rt));
+    }
+    e[0] = (struct end){0};
+    cr_assert_eq(vf_runtimes_gc(t.rt, false, on_entries, &e[0], &err), 0);
+    await(&e[0]);
+    cr_expect_eq(e[0].entries, 0);
+    cr_expect_eq(access(before, F_OK), 0, "it is still needed");
+    vf_registry_unref(held);
+    e[0] = (struct end){0};
+    cr_assert_eq(vf_runtimes_gc(t.rt, false, on_entries, &e[0], &err), 0);
+    await(&e[0]);
+    cr_expect_eq(e[0].entries, 1);
+    cr_expect_neq(access(before, F_OK), 0);
+    cr_expect_eq(access(after, F_OK), 0);
+}
+
 /* Whether it was there in time or was withdrawn: either way it ends, once. */
 Test(runtimes, a_fetch_ends_with_its_asset_and_when_it_stops, .init = setup, .fini = teardown)
 {
