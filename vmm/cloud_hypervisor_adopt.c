@@ -54,8 +54,10 @@ int vf_ch_adopt(struct vf_vm *vm, const struct vf_vm_adopt *a, struct vf_error *
     c->dirfd = fcntl(a->dirfd, F_DUPFD_CLOEXEC, 0);
     if (c->dirfd < 0)
         return vf_fail_errno(err, errno, "the VM's directory");
-    c->files = (1u << VF_CH_FILE_COUNT) - 1;
     int r = vf_process_open(a->pid, a->start_ticks, &c->process, err);
+    /* A process that could not be had may live: whoever ends it needs its record. */
+    if (r == 0 || r == vf_code_errno(VF_NOT_FOUND))
+        c->files = (1u << VF_CH_FILE_COUNT) - 1;
     if (r < 0)
         return r;
     c->launched = true;

@@ -44,8 +44,10 @@ int vf_firecracker_adopt(struct vf_vm *vm, const struct vf_vm_adopt *a, struct v
     f->dirfd = fcntl(a->dirfd, F_DUPFD_CLOEXEC, 0);
     if (f->dirfd < 0)
         return vf_fail_errno(err, errno, "the VM's directory");
-    f->files = (1u << VF_FIRECRACKER_FILE_COUNT) - 1;
     int r = vf_process_open(a->pid, a->start_ticks, &f->process, err);
+    /* A process that could not be had may live: whoever ends it needs its record. */
+    if (r == 0 || r == vf_code_errno(VF_NOT_FOUND))
+        f->files = (1u << VF_FIRECRACKER_FILE_COUNT) - 1;
     if (r < 0)
         return r;
     f->launched = true;

@@ -50,8 +50,10 @@ int vf_qemu_adopt(struct vf_vm *vm, const struct vf_vm_adopt *a, struct vf_error
     q->dirfd = fcntl(a->dirfd, F_DUPFD_CLOEXEC, 0);
     if (q->dirfd < 0)
         return vf_fail_errno(err, errno, "the VM's directory");
-    q->files = (1u << VF_QEMU_FILE_COUNT) - 1;
     int r = vf_process_open(a->pid, a->start_ticks, &q->process, err);
+    /* A process that could not be had may live: whoever ends it needs its record. */
+    if (r == 0 || r == vf_code_errno(VF_NOT_FOUND))
+        q->files = (1u << VF_QEMU_FILE_COUNT) - 1;
     if (r < 0)
         return r;
     q->launched = true;
