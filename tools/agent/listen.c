@@ -2,8 +2,9 @@
  *
  *     listen -> accept -> (another connection, or the end of this one) -> accept ...
  *
- * The host has one connection, and a new one takes the place of the one before: after a restore, or when the
- * host's program restarts, nobody is at the other end of that any more. While there is none the agent waits.
+ * A vsock is for the host: others who connect are turned away. The host has one connection, and a new one takes the
+ * place of the one before: after a restore, or when the host's program restarts, nobody is at the other end of that
+ * any more. While there is none the agent waits.
  */
 #include "tools/agent/agent.h"
 #include <errno.h>
@@ -85,18 +86,37 @@ int listen_open(const char *spec, int epoll_fd)
     return err;
 }
 
+/* Not any user of the guest, who can connect to the guest itself (vsock_loopback): whoever is heard is root by it. Root
+ * has a port below 1024, and loses nothing. To a unix socket its owner alone can connect. */
+static bool is_host(const struct sockaddr_vm *peer)
+{
+    if (peer->svm_family != AF_VSOCK || peer->svm_cid == VMADDR_CID_HOST)
+        return true;
+    return peer->svm_cid == VMADDR_CID_LOCAL && peer->svm_port < 1024;
+}
+
 int listen_accept(void)
 {
-    int fd = -1, next;
+    int fd = -1;
 
-    /* Of several the last is the one that somebody still has. */
-    while ((next = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0 ||
-           errno == EINTR || errno == ECONNABORTED) {
-        if (next < 0)
-            continue;
-        if (fd >= 0)
-            close(fd);
-        fd = next;
+    /* Of several the last is the one that somebody still has. The rest of a flood is the next event's. */
+    for (int i = 0; i < 2 * BACKLOG; i++) {
+        union {
+            struct sockaddr any;
+            struct sockaddr_un un;
+            struct sockaddr_vm vm;
+        } peer = {0};
+        socklen_t len = sizeof(peer);
+        int next = accept4(listener, &peer.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (next < 0 && errno != EINTR && errno != ECONNABORTED)
+            break;
+        if (next >= 0 && is_host(&peer.vm)) {
+            if (fd >= 0)
+                close(fd);
+            fd = next;
+        } else if (next >= 0)
+            close(next);
     }
     return fd;
 }
