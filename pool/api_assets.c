@@ -45,52 +45,32 @@ static char *one_json(const struct vf_later *l, const struct vf_stored *s, struc
     return vf_jw_finish(&w);
 }
 
-static void look(struct vf_http_req *req, struct vf_api *a,
-                 char *(*show)(const struct vf_later *l, const struct vf_stored *s,
-                               struct vf_error *err))
-{
-    struct vf_error err = {0};
-    struct vf_later *l;
-
-    if (!vf_api_query(req, NULL) || (l = vf_later_new(req, a, 200, show)) == NULL)
-        return;
-    vf_later_wait(l, vf_later_look(l, &err), &err);
-}
-
 void vf_api_assets_list(struct vf_http_req *req, void *arg)
 {
-    look(req, arg, all_json);
+    vf_later_show(req, arg, all_json);
 }
 
 void vf_api_assets_show(struct vf_http_req *req, void *arg)
 {
-    look(req, arg, one_json);
+    vf_later_show(req, arg, one_json);
+}
+
+static int take(struct vf_later *l, const char *text, size_t len, struct vf_error *err)
+{
+    struct vf_asset asset = {0};
+    int r = vf_asset_parse(text, len, NULL, &asset, err);
+
+    if (r == 0)
+        r = vf_later_same_name(l, asset.name, err);
+    if (r == 0)
+        r = vf_runtimes_put_asset(runtimes(l->api), &asset, vf_later_done, l, err);
+    vf_asset_free(&asset); /* still ours only if it was refused */
+    return r;
 }
 
 void vf_api_assets_put(struct vf_http_req *req, void *arg)
 {
-    const char *name = vf_http_param(req, 0), *text;
-    struct vf_asset asset = {0};
-    struct vf_error err = {0};
-    struct vf_api *a = arg;
-    struct vf_later *l;
-    size_t len;
-    int r;
-
-    if (!vf_api_query(req, NULL) || !vf_api_serving(req, a))
-        return;
-    text = vf_http_body(req, &len);
-    r = vf_asset_parse(text, len, NULL, &asset, &err);
-    if (r == 0 && strcmp(asset.name, name) != 0)
-        r = vf_fail(&err, VF_INVALID_ARGUMENT, "name: must be that of the path, '%.64s' (is '%s')",
-                    name, asset.name);
-    if (r < 0) {
-        vf_http_reply_error(req, &err, 0);
-    } else if ((l = vf_later_new(req, a, 200, one_json)) != NULL) {
-        r = vf_runtimes_put_asset(runtimes(a), &asset, vf_later_done, l, &err);
-        vf_later_wait(l, r, &err);
-    }
-    vf_asset_free(&asset); /* still ours only if it was refused */
+    vf_later_take(req, arg, one_json, take);
 }
 
 void vf_api_assets_delete(struct vf_http_req *req, void *arg)

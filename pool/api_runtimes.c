@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct vf_later *vf_later_new(struct vf_http_req *req, struct vf_api *a, int status,
                               char *(*show)(const struct vf_later *l, const struct vf_stored *s,
@@ -68,6 +69,44 @@ static void on_looked(void *arg, const struct vf_asset_entry *entries, size_t n,
 int vf_later_look(struct vf_later *l, struct vf_error *err)
 {
     return vf_runtimes_look(vf_pools_runtimes(l->api->pools), on_looked, l, err);
+}
+
+void vf_later_show(struct vf_http_req *req, struct vf_api *a,
+                   char *(*show)(const struct vf_later *l, const struct vf_stored *s,
+                                 struct vf_error *err))
+{
+    struct vf_error err = {0};
+    struct vf_later *l;
+
+    if (!vf_api_query(req, NULL) || (l = vf_later_new(req, a, 200, show)) == NULL)
+        return;
+    vf_later_wait(l, vf_later_look(l, &err), &err);
+}
+
+int vf_later_same_name(const struct vf_later *l, const char *name, struct vf_error *err)
+{
+    if (strcmp(name, l->name) == 0)
+        return 0;
+    return vf_fail(err, VF_INVALID_ARGUMENT, "name: must be that of the path, '%.64s' (is '%s')",
+                   l->name, name);
+}
+
+void vf_later_take(struct vf_http_req *req, struct vf_api *a,
+                   char *(*show)(const struct vf_later *l, const struct vf_stored *s,
+                                 struct vf_error *err),
+                   int (*take)(struct vf_later *l, const char *text, size_t len,
+                               struct vf_error *err))
+{
+    struct vf_error err = {0};
+    struct vf_later *l;
+    const char *text;
+    size_t len;
+
+    if (!vf_api_query(req, NULL) || !vf_api_serving(req, a) ||
+        (l = vf_later_new(req, a, 200, show)) == NULL)
+        return;
+    text = vf_http_body(req, &len);
+    vf_later_wait(l, take(l, text, len, &err), &err);
 }
 
 void vf_later_done(void *arg, const struct vf_error *err)

@@ -219,6 +219,26 @@ Test(api_classes, templates_and_vms_say_their_class)
     dmn_close(&d);
 }
 
+Test(api_classes, a_name_that_is_too_long_is_not_another_ones)
+{
+    char name[66], path[100], body[200];
+    struct dmn d;
+
+    memset(name, 'a', sizeof(name));
+    name[64] = '\0'; /* the longest that there may be */
+    dmn_open(&d, NULL);
+    snprintf(path, sizeof(path), "/v1/classes/%s", name);
+    snprintf(body, sizeof(body), "{\"name\":\"%s\",\"vmm\":\"null\"}", name);
+    free(dmn_call(&d, 200, "PUT", path, body));
+    free(dmn_call(&d, 200, "GET", path, NULL));
+    name[64] = 'a';
+    name[65] = '\0';
+    snprintf(path, sizeof(path), "/v1/classes/%s", name);
+    free(dmn_call(&d, 404, "GET", path, NULL));
+    free(dmn_call(&d, 400, "PUT", path, body));
+    dmn_close(&d);
+}
+
 Test(api_classes, others_than_admins_may_only_look)
 {
     static const struct {
