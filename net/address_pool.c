@@ -15,7 +15,7 @@ static int room(const struct vf_address_pool *p, const struct vf_cidr *c)
     if (free_bits < 0)
         return 0;
     int n = free_bits > 16 ? VF_ADDRESSES_MAX_SLOTS : 1 << free_bits;
-    if (p->singles && n < VF_ADDRESSES_MAX_SLOTS)
+    if (p->singles && free_bits <= 16)
         n -= FIRST_SINGLE + 1; /* and the last is the broadcast address */
     return n < 0 ? 0 : n;
 }

@@ -158,6 +158,23 @@ Test(net_address, a_bridges_network_gives_single_addresses)
     cr_expect(strstr(e.msg, "network.gateway: 10.0.0.1"), "%s", e.msg);
 }
 
+Test(net_address, a_bridges_network_of_exactly_16_bits_is_not_left)
+{
+    static const char *const prefixes[] = {"10.1.0.0/16", "fd77::/112", NULL};
+    static const char *const gateways[] = {"10.1.0.1", NULL};
+    struct vf_address_pool p;
+    struct vf_address_pair pair;
+    struct vf_error e;
+    char text[VF_IP_TEXT];
+    cr_assert_eq(vf_addresses_init(&p, prefixes, gateways, &e), 0, "%s", e.msg);
+    cr_expect_eq(p.capacity, 65536 - 3);
+    cr_assert(vf_addresses_pair(&p, p.capacity - 1, AF_INET, &pair));
+    cr_expect_str_eq(vf_ip_text(&pair.slot, text), "10.1.255.254");
+    cr_assert(vf_addresses_pair(&p, p.capacity - 1, AF_INET6, &pair));
+    cr_expect_str_eq(vf_ip_text(&pair.slot, text), "fd77::fffe");
+    vf_addresses_close(&p);
+}
+
 Test(net_address, numbers_are_taken_once_and_go_round)
 {
     static const char *const prefixes[] = {"10.0.0.0/29", NULL};
