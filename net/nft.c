@@ -221,6 +221,27 @@ void vf_nft_icmp6_types(struct vf_nft *n, uint8_t first, uint8_t last)
     range(n, &first, &last, sizeof(first));
 }
 
+void vf_nft_not_syn(struct vf_nft *n)
+{
+    static const uint8_t flags = 0x17, syn = 0x02; /* of FIN, SYN, RST, ACK */
+    vf_nft_protocol(n, IPPROTO_TCP);
+    load_bytes(n, NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, NFT_REG_1);
+    mask(n, &flags, sizeof(flags));
+    compare(n, NFT_CMP_NEQ, &syn, sizeof(syn));
+}
+
+void vf_nft_limit(struct vf_nft *n, uint64_t packets_per_s, uint32_t burst)
+{
+    struct nftnl_expr *e = part(n, "limit");
+    if (!e)
+        return;
+    nftnl_expr_set_u64(e, NFTNL_EXPR_LIMIT_RATE, packets_per_s);
+    nftnl_expr_set_u64(e, NFTNL_EXPR_LIMIT_UNIT, 1);
+    nftnl_expr_set_u32(e, NFTNL_EXPR_LIMIT_BURST, burst);
+    nftnl_expr_set_u32(e, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
+    add(n, e);
+}
+
 static void match_ct(struct vf_nft *n, uint32_t key, uint32_t any_of)
 {
     struct nftnl_expr *e = part(n, "ct");

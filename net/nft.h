@@ -68,6 +68,10 @@ void vf_nft_ct_status(struct vf_nft *n, uint32_t any_of); /* IPS_* */
 void vf_nft_to_local(struct vf_nft *n,
                      bool local);          /* the destination is an address of the host's */
 void vf_nft_no_way_back(struct vf_nft *n); /* the source is not reached through where it came in */
+/* TCP, but not a segment that begins a connection. */
+void vf_nft_not_syn(struct vf_nft *n);
+/* At most so many packets a second, and burst at once, for whatever comes to this rule. */
+void vf_nft_limit(struct vf_nft *n, uint64_t packets_per_s, uint32_t burst);
 void vf_nft_count(struct vf_nft *n, const char *counter);
 void vf_nft_verdict(struct vf_nft *n, int verdict); /* NF_ACCEPT, NF_DROP */
 void vf_nft_jump(struct vf_nft *n, const char *chain);
@@ -82,7 +86,9 @@ void vf_nft_in_set(struct vf_nft *n, const char *set, bool with_port);
 void vf_nft_mark_by_in(struct vf_nft *n, const char *map);
 void vf_nft_mark_by_out(struct vf_nft *n, const char *map);
 
-#define VF_NFT_NEW 8u                /* the first packet of a connection */
+#define VF_NFT_INVALID 1u    /* of no connection, and can't begin one */
+#define VF_NFT_UNTRACKED 64u /* never of a connection: neighbour discovery, multicast groups */
+#define VF_NFT_NEW 8u        /* the first packet of a connection */
 #define VF_NFT_ESTABLISHED (2u | 4u) /* established, related: replies and what belongs to them */
 
 /* ---- sets and maps */

@@ -4,8 +4,10 @@
 #include <string.h>
 #include "net/nft.h"
 
-#define STATE_INVALID 1u
 #define STATUS_DNAT (1u << 5) /* IPS_DST_NAT */
+/* Of neighbour discovery from link-local addresses: a guest needs a few in a minute. */
+#define NEIGHBOURS_PER_S 4
+#define NEIGHBOURS_BURST 16
 #define PRIORITY_DSTNAT (-100)
 #define PRIORITY_SRCNAT 100
 
@@ -104,8 +106,12 @@ static void anti_spoofing(struct vf_nft *n, const struct vf_mac *mac)
     vf_nft_rule(n, chain);
     vf_nft_ethertype(n, 0x0806);
     refuse(n, VF_REFUSED_ARP);
-    /* Neighbour discovery. Link-local addresses are never forwarded, and the gateway takes nothing else. */
-    from(n, chain, &link_local);
+    /* Neighbour discovery. Link-local addresses are never forwarded, and the gateway takes nothing else. Each one makes
+     * a neighbour in a table that the kernel has once for all namespaces. */
+    vf_nft_rule(n, chain);
+    vf_nft_from(n, &link_local, true);
+    vf_nft_limit(n, NEIGHBOURS_PER_S, NEIGHBOURS_BURST);
+    accept_it(n);
     vf_nft_rule(n, chain);
     vf_nft_from(n, &unspecified, true);
     vf_nft_protocol(n, IPPROTO_ICMPV6);
@@ -157,7 +163,12 @@ static void forward(struct vf_nft *n)
     accept_it(n);
     /* What belongs to no connection would leave without being translated. */
     vf_nft_rule(n, "forward");
-    vf_nft_ct_state(n, STATE_INVALID);
+    vf_nft_ct_state(n, VF_NFT_INVALID | VF_NFT_UNTRACKED);
+    refuse(n, VF_REFUSED_INVALID);
+    /* What a client of the slot's last user sends again would else be taken for a new connection, and delivered. */
+    vf_nft_rule(n, "forward");
+    vf_nft_in(n, VF_NET_UPLINK);
+    vf_nft_not_syn(n);
     refuse(n, VF_REFUSED_INVALID);
     vf_nft_rule(n, "forward");
     vf_nft_in(n, VF_NET_UPLINK);

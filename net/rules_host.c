@@ -8,12 +8,12 @@
 #include "net/rules.h"
 
 #define MARK "vmfactory's slots, version 1"
-#define STATE_INVALID 1u
 #define STATUS_DNAT (1u << 5)
 #define PRIORITY_RAW (-300)
 #define PRIORITY_MANGLE (-150)
 #define PRIORITY_DSTNAT (-100)
 #define PRIORITY_SRCNAT 100
+#define MAX_READS 100
 #define MAX_KEY 24
 #define MAX_DATA 20
 
@@ -141,7 +141,7 @@ static void forward(struct vf_nft *n, const char *slots)
     vf_nft_out(n, slots);
     simple(n, NF_DROP);
     vf_nft_rule(n, "from_slots");
-    vf_nft_ct_state(n, STATE_INVALID);
+    vf_nft_ct_state(n, VF_NFT_INVALID | VF_NFT_UNTRACKED);
     simple(n, NF_DROP);
 
     vf_nft_rule(n, "to_slots");
@@ -233,14 +233,20 @@ static void keep_element(const void *key, const void *data, uint64_t packets, vo
     e->n++;
 }
 
+/* Others change the host's rules while they are read: then they are read again. */
 static int read_elements(struct vf_nl *nl, const struct vf_host_rules *h, int first, int last,
                          struct elements *e, struct vf_error *err)
 {
     for (e->set = first; e->set <= last; e->set++) {
-        int r =
-            vf_nft_elements(nl, NFPROTO_INET, h->table, sets[e->set].name, keep_element, e, err);
+        int before = e->n, r = -EAGAIN;
+        struct vf_error why = {0};
+        for (int i = 0; i < MAX_READS && (i == 0 || (r < 0 && why.code == VF_BUSY)); i++) {
+            e->n = before;
+            r = vf_nft_elements(nl, NFPROTO_INET, h->table, sets[e->set].name, keep_element, e,
+                                &why);
+        }
         if (r < 0)
-            return r;
+            return vf_error_copy(err, &why);
     }
     return e->failed ? vf_fail(err, VF_NO_MEMORY, "host's rules: no memory") : 0;
 }

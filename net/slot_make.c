@@ -86,7 +86,7 @@ static int make_rules(struct vf_net *slot, struct vf_nl *netfilter, struct vf_er
     int r = vf_nl_send(netfilter, &b, err);
     vf_nl_batch_free(&b);
     if (r == -ENOENT || r == -EOPNOTSUPP)
-        vf_hint(err, "the kernel needs nf_tables with netdev, inet, ct, nat and masquerade");
+        vf_hint(err, "the kernel needs nf_tables with netdev, inet, ct, limit, nat and masquerade");
     if (r == 0)
         r = vf_nft_generation(netfilter, &slot->generation, err);
     slot->settled = r == 0;
