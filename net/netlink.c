@@ -274,6 +274,19 @@ static int answer(const struct nlmsghdr *h, uint32_t seq, bool dump, vf_nl_each 
     return r < 0 ? r : !dump;
 }
 
+/* Reads to the end of a dump that nobody wants any more: until then, the kernel would begin no other one. */
+static void drain(struct vf_nl *nl, uint32_t seq, char *buf)
+{
+    ssize_t n;
+    while ((n = receive(nl, buf, false, "", NULL)) > 0) {
+        int left = (int)n;
+        for (struct nlmsghdr *h = (struct nlmsghdr *)buf; nlmsg_ok(h, left);
+             h = nlmsg_next(h, &left))
+            if (h->nlmsg_seq == seq && h->nlmsg_type == NLMSG_DONE)
+                return;
+    }
+}
+
 int vf_nl_ask(struct vf_nl *nl, struct nlmsghdr *req, vf_nl_each each, void *arg, const char *what,
               struct vf_error *err)
 {
@@ -297,6 +310,8 @@ int vf_nl_ask(struct vf_nl *nl, struct nlmsghdr *req, vf_nl_each each, void *arg
              h = nlmsg_next(h, &left))
             r = answer(h, req->nlmsg_seq, dump, each, arg, what, err);
     }
+    if (r < 0 && dump)
+        drain(nl, req->nlmsg_seq, buf);
     free(buf);
     return r < 0 ? r : 0;
 }

@@ -50,8 +50,8 @@ int vf_nl_send(struct vf_nl *nl, struct vf_nl_batch *b, struct vf_error *err);
 void vf_nl_batch_free(struct vf_nl_batch *b);
 
 /* Sends one request and calls each for every message of the answer (a dump, or the one object that was asked for).
- * each returns 0, or a negative errno that ends it, with err filled. A dump that was interrupted by a change is an
- * error: VF_BUSY. req: at least its header; NLM_F_REQUEST is added. */
+ * each returns 0, or a negative errno that ends it, with err filled; what is left of a dump is read and thrown away. A
+ * dump that was interrupted by a change is an error: VF_BUSY. req: at least its header; NLM_F_REQUEST is added. */
 typedef int (*vf_nl_each)(const struct nlmsghdr *msg, void *arg, struct vf_error *err);
 int vf_nl_ask(struct vf_nl *nl, struct nlmsghdr *req, vf_nl_each each, void *arg, const char *what,
               struct vf_error *err);
