@@ -65,6 +65,7 @@ struct vf_link_info {
     char name[VF_LINK_NAME], kind[16];
     struct vf_mac mac;
     bool up, carrier;
+    int queues; /* of a tap with several: how many are held, in use or not */
     uint64_t rx_packets, rx_bytes, rx_dropped, tx_packets, tx_bytes, tx_dropped;
 };
 /* VF_NOT_FOUND. */

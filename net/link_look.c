@@ -30,6 +30,18 @@ static void read_stats(const struct nlattr *a, struct vf_link_info *l)
     l->tx_dropped = s.tx_dropped;
 }
 
+/* Of a tap with several queues the kernel says how many somebody holds. */
+static void read_tap(struct nlattr *data, struct vf_link_info *l)
+{
+    struct nlattr *t[IFLA_TUN_MAX + 1];
+    if (nla_parse_nested(t, IFLA_TUN_MAX, data, NULL) < 0)
+        return;
+    if (t[IFLA_TUN_NUM_QUEUES] && nla_len(t[IFLA_TUN_NUM_QUEUES]) == 4)
+        l->queues += (int)nla_get_u32(t[IFLA_TUN_NUM_QUEUES]);
+    if (t[IFLA_TUN_NUM_DISABLED_QUEUES] && nla_len(t[IFLA_TUN_NUM_DISABLED_QUEUES]) == 4)
+        l->queues += (int)nla_get_u32(t[IFLA_TUN_NUM_DISABLED_QUEUES]);
+}
+
 static bool read_link(const struct nlmsghdr *h, struct vf_link_info *l)
 {
     struct nlattr *t[IFLA_MAX + 1], *info[IFLA_INFO_MAX + 1];
@@ -56,6 +68,8 @@ static bool read_link(const struct nlmsghdr *h, struct vf_link_info *l)
     if (t[IFLA_LINKINFO] && nla_parse_nested(info, IFLA_INFO_MAX, t[IFLA_LINKINFO], NULL) == 0 &&
         info[IFLA_INFO_KIND])
         nla_strlcpy(l->kind, info[IFLA_INFO_KIND], sizeof(l->kind));
+    if (strcmp(l->kind, "tun") == 0 && info[IFLA_INFO_DATA])
+        read_tap(info[IFLA_INFO_DATA], l);
     return true;
 }
 

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include "base/failpoint.h"
 #include "net/conntrack.h"
 #include "net/nft.h"
@@ -104,12 +106,45 @@ static int check_policy(const struct vf_net *slot, const struct vf_policy *p, st
     return 0;
 }
 
+/* Whether nobody of the host's has the port: what comes for it would go to the guest instead. */
+static int check_port(const struct vf_port *p, int i, struct vf_error *err)
+{
+    static const int families[] = {AF_INET, AF_INET6};
+    bool tcp = p->protocol == IPPROTO_TCP;
+    int one = 1, errnum = 0;
+    for (int k = 0; k < 2 && errnum != EADDRINUSE; k++) {
+        struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(p->port)};
+        struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(p->port)};
+        int fd = socket(families[k], (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            continue; /* a host without this family */
+        if (k == 1)
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+        if (tcp) /* what only lingers is in nobody's way */
+            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+        if (bind(fd, k == 0 ? (struct sockaddr *)&four : (struct sockaddr *)&six,
+                 k == 0 ? sizeof(four) : sizeof(six)) < 0)
+            errnum = errno;
+        close(fd);
+    }
+    if (errnum != EADDRINUSE)
+        return 0;
+    vf_fail(err, VF_CONFLICT, "network.ports[%d]: %s port %d is in use by the host itself", i,
+            tcp ? "tcp" : "udp", p->port);
+    return vf_hint(err, "choose another port of the host's");
+}
+
 static int set_all(struct work *w, const struct vf_policy *p, struct vf_error *err)
 {
     struct vf_nets *s = w->slot->slots;
     int r = 0;
-    if (p->egress != VF_EGRESS_ALLOW || p->open_metadata)
+    for (int i = 0; r == 0 && i < p->n_ports; i++)
+        r = check_port(&p->ports[i], i, err);
+    /* What an earlier policy changed, this one changes again. */
+    if (r == 0 && (p->egress != VF_EGRESS_ALLOW || p->open_metadata || w->slot->set_rules))
         r = set_egress(w, p, err);
+    if (r == 0 && w->slot->set_rates)
+        r = clear_rates(w, err);
     if (r == 0 && (p->in_bytes_per_s || p->out_bytes_per_s))
         r = set_rates(w, p, err);
     if (r == 0 && (p->n_ports || p->n_opened)) {
@@ -195,7 +230,7 @@ static int check_link(const struct vf_link_info *l, void *arg, struct vf_error *
         return 0;
     if (l->index == VF_NET_TAP_INDEX && strcmp(l->name, VF_NET_TAP) == 0) {
         s->w->tap = *l;
-        if (l->carrier)
+        if (l->carrier || l->queues)
             return vf_fail(err, VF_CONFLICT, "a process still has the tap open");
         if (memcmp(&l->mac, &vf_inside.gateway_mac, sizeof(l->mac)) != 0)
             return vf_fail(err, VF_CORRUPT, "the tap's MAC address was changed");

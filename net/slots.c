@@ -75,23 +75,52 @@ static int open_routed(struct vf_nets *s, struct vf_error *err)
     return r < 0 ? r : vf_host_rules_make(&s->host_nf, &s->host, err);
 }
 
-static int check_inside(const struct vf_nets *s, struct vf_error *err)
+static int check_prefix(const struct vf_cidr *c, int i, struct vf_error *err)
 {
-    char text[VF_IP_TEXT];
-    for (int i = 0; i < s->pool.n_prefixes; i++)
-        if (vf_cidr_contains(&s->pool.prefixes[i], &vf_inside.guest4) ||
-            vf_cidr_contains(&s->pool.prefixes[i], &vf_inside.guest6))
+    /* Never those of one interface of a network: this one, loopback, of a link, of a group, reserved. */
+    static const struct vf_cidr special[] = {
+        {{.family = AF_INET}, 8},
+        {{.family = AF_INET, .b = {127}}, 8},
+        {{.family = AF_INET, .b = {169, 254}}, 16},
+        {{.family = AF_INET, .b = {224}}, 3},
+        {{.family = AF_INET6}, 96},
+        {{.family = AF_INET6, .b = {0xfe, 0x80}}, 10},
+        {{.family = AF_INET6, .b = {0xff}}, 8},
+    };
+    /* What every guest has inside: 172.31.255.0/30, fd76:6d00::/64. */
+    const struct vf_cidr inside[] = {
+        {{.family = AF_INET, .b = {172, 31, 255, 0}}, vf_inside.bits4},
+        {{.family = AF_INET6, .b = {0xfd, 0x76, 0x6d, 0x00}}, vf_inside.bits6},
+    };
+    char a[VF_IP_TEXT], b[VF_IP_TEXT];
+    for (size_t k = 0; k < sizeof(inside) / sizeof(inside[0]); k++)
+        if (vf_cidr_overlap(c, &inside[k]))
             return vf_fail(err, VF_CONFLICT,
-                           "network.prefixes[%d]: %s holds the addresses every guest has inside", i,
-                           vf_cidr_text(&s->pool.prefixes[i], text));
+                           "network.prefixes[%d]: %s overlaps %s, which every guest has inside", i,
+                           vf_cidr_text(c, a), vf_cidr_text(&inside[k], b));
+    for (size_t k = 0; k < sizeof(special) / sizeof(special[0]); k++)
+        if (vf_cidr_overlap(c, &special[k])) {
+            vf_fail(err, VF_INVALID_ARGUMENT,
+                    "network.prefixes[%d]: %s overlaps %s, whose addresses can't be a VM's", i,
+                    vf_cidr_text(c, a), vf_cidr_text(&special[k], b));
+            return vf_hint(err, "give private prefixes, like 10.210.0.0/16 and fd76:6d01::/48");
+        }
     return 0;
+}
+
+static int check_prefixes(const struct vf_nets *s, struct vf_error *err)
+{
+    int r = 0;
+    for (int i = 0; r == 0 && i < s->pool.n_prefixes; i++)
+        r = check_prefix(&s->pool.prefixes[i], i, err);
+    return r;
 }
 
 static int open_all(struct vf_nets *s, const struct vf_nets_config *cfg, struct vf_error *err)
 {
     int r = set_names(s, cfg, err);
     if (r == 0)
-        r = check_inside(s, err);
+        r = check_prefixes(s, err);
     if (r == 0)
         r = vf_open_dir(cfg->run_dir, 1, 0700, &s->run_dirfd, err);
     if (r == 0)

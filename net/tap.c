@@ -46,6 +46,14 @@ static int attach_all(const int *tuns, const char *name, const struct vf_tap_sha
     return 0;
 }
 
+/* Of a tap without an owner the kernel says that it is everybody's. */
+static int set_owner(int tun, const char *name, const struct vf_tap_shape *s, struct vf_error *err)
+{
+    if (ioctl(tun, TUNSETOWNER, (unsigned long)s->owner) < 0)
+        return vf_fail_errno(err, errno, "tap %s: TUNSETOWNER", name);
+    return 0;
+}
+
 int vf_tap_make(const int *tuns, const char *name, int index, const struct vf_tap_shape *s,
                 struct vf_error *err)
 {
@@ -57,9 +65,7 @@ int vf_tap_make(const int *tuns, const char *name, int index, const struct vf_ta
         return r;
     if (ioctl(tuns[0], TUNSETPERSIST, 1) < 0)
         return vf_fail_errno(err, errno, "tap %s: TUNSETPERSIST", name);
-    if (s->owner && ioctl(tuns[0], TUNSETOWNER, (unsigned long)s->owner) < 0)
-        return vf_fail_errno(err, errno, "tap %s: TUNSETOWNER", name);
-    return 0;
+    return set_owner(tuns[0], name, s, err);
 }
 
 static void forget(int tun)
@@ -79,7 +85,8 @@ int vf_tap_attach(const int *tuns, const char *name, const struct vf_tap_shape *
 {
     int r = attach_all(tuns, name, s, err);
     /* What an earlier holder set would stay with the interface. */
-    if (r == 0)
-        forget(tuns[0]);
-    return r;
+    if (r < 0)
+        return r;
+    forget(tuns[0]);
+    return set_owner(tuns[0], name, s, err);
 }
