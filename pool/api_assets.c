@@ -4,7 +4,6 @@
  * been hashed, gc when what nothing uses has gone.
  */
 #include <stdlib.h>
-#include <string.h>
 #include "pool/api_runtimes.h"
 
 static struct vf_runtimes *runtimes(const struct vf_api *a)
@@ -24,7 +23,8 @@ static char *all_json(const struct vf_later *l, const struct vf_stored *s, struc
     vf_jw_begin(&w, NULL, '{');
     vf_jw_begin(&w, "assets", '[');
     for (size_t i = 0; i < vf_registry_n_assets(r); i++)
-        vf_asset_write(&w, NULL, l->api->pools, vf_registry_asset_at(r, i), s);
+        vf_asset_write(&w, NULL, l->api->pools, vf_registry_asset_at(r, i), s,
+                       vf_http_caller(l->req)->admin);
     vf_jw_end(&w, ']');
     vf_jw_begin(&w, "store", '{');
     vf_jw_int(&w, "files", (int64_t)s->n);
@@ -41,7 +41,7 @@ static char *one_json(const struct vf_later *l, const struct vf_stored *s, struc
 
     if (vf_runtimes_asset(runtimes(l->api), l->name, &a, err) < 0)
         return NULL;
-    vf_asset_write(&w, NULL, l->api->pools, a, s);
+    vf_asset_write(&w, NULL, l->api->pools, a, s, vf_http_caller(l->req)->admin);
     return vf_jw_finish(&w);
 }
 

@@ -95,6 +95,7 @@ static int begin(struct vf_fetch_state *f, const struct vf_asset *a, struct vf_e
 {
     const struct vf_asset_file *file = vf_asset_file_here(a);
     struct vf_runtimes *rt = f->rt;
+    char url[256] = "?";
     int r = vf_asset_fetch(rt->assets, rt->cfg.loop, a, on_fetched, f, &f->fetch, err);
 
     if (r < 0) {
@@ -108,8 +109,10 @@ static int begin(struct vf_fetch_state *f, const struct vf_asset *a, struct vf_e
     f->done_bytes = f->total_bytes = 0;
     rt->n_fetching++;
     watch(rt);
+    if (file != NULL)
+        vf_asset_plain_url(file->url, url, sizeof(url)); /* its query may hold a signature */
     vf_event(rt->cfg.events, "asset.fetching", NULL, NULL, VF_EVENT_ALL, NULL, "asset %s from %s",
-             f->name, file != NULL ? file->url : "?");
+             f->name, url);
     return 0;
 }
 

@@ -1,5 +1,6 @@
 /* Runtime classes and assets as JSON; docs/openapi.yaml has the shapes. Paths of files with tokens and passwords are
- * shown, what is in them never is. */
+ * shown, what is in them never is. A URL's query may hold a
+ * signature: only admins are shown it, in the definition. */
 #include <stdlib.h>
 #include <string.h>
 #include "pool/pools_internal.h"
@@ -109,7 +110,7 @@ static void put_here(struct vf_json_writer *w, const struct vf_pools *p, const s
 {
     const struct vf_asset_file *file = vf_asset_file_here(a);
     const struct vf_asset_entry *e;
-    char *path = NULL;
+    char *path = NULL, url[VF_ASSET_URL_SIZE];
 
     if (file == NULL) {
         vf_jw_string(w, "here", NULL);
@@ -121,7 +122,8 @@ static void put_here(struct vf_json_writer *w, const struct vf_pools *p, const s
         path = NULL;
     vf_jw_begin(w, "here", '{');
     vf_jw_string(w, "arch", vf_host_arch());
-    vf_jw_string(w, "url", file->url);
+    vf_asset_plain_url(file->url, url, sizeof(url));
+    vf_jw_string(w, "url", url);
     vf_jw_string(w, "sha256", file->sha256);
     if (e != NULL || file->size > 0)
         vf_jw_int(w, "size", e != NULL ? e->size : file->size);
@@ -200,9 +202,9 @@ static void put_users(struct vf_json_writer *w, const struct vf_pools *p, const 
 }
 
 void vf_asset_write(struct vf_json_writer *w, const char *key, const struct vf_pools *p,
-                    const struct vf_asset *a, const struct vf_stored *s)
+                    const struct vf_asset *a, const struct vf_stored *s, bool admin)
 {
-    char *text = vf_asset_encode(a);
+    char *text = admin ? vf_asset_encode(a) : vf_asset_encode_plain(a);
 
     vf_jw_begin(w, key, '{');
     vf_jw_string(w, "name", a->name);

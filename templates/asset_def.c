@@ -16,6 +16,7 @@
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define URL_MAX 2048
+static_assert(VF_ASSET_URL_SIZE > URL_MAX, "room for it");
 
 const char *const vf_asset_kind_names[] = {"vmm", "kernel", "initrd", "image", NULL};
 static_assert(COUNT(vf_asset_kind_names) == VF_ASSET_KIND_IMAGE + 2, "a name for each kind");
@@ -261,12 +262,17 @@ int vf_asset_parse(const char *text, size_t len, const char *where, struct vf_as
     return 0;
 }
 
-static void write_file(struct vf_json_writer *w, const char *arch, const struct vf_asset_file *f)
+static void write_file(struct vf_json_writer *w, const char *arch, const struct vf_asset_file *f,
+                       bool plain)
 {
+    char url[VF_ASSET_URL_SIZE];
+
     if (f->url == NULL)
         return;
+    if (plain)
+        vf_asset_plain_url(f->url, url, sizeof(url));
     vf_jw_begin(w, arch, '{');
-    vf_jw_string(w, "url", f->url);
+    vf_jw_string(w, "url", plain ? url : f->url);
     if (f->sha256 != NULL)
         vf_jw_string(w, "sha256", f->sha256);
     if (f->size != 0)
@@ -275,7 +281,7 @@ static void write_file(struct vf_json_writer *w, const char *arch, const struct 
 }
 
 /* By hand, for a file that is not there must not be written as an empty one. */
-char *vf_asset_encode(const struct vf_asset *a)
+static char *encode(const struct vf_asset *a, bool plain)
 {
     VF_CLEANUP_FREE char *compact = NULL;
     struct vf_json_writer w = {0};
@@ -286,8 +292,8 @@ char *vf_asset_encode(const struct vf_asset *a)
     vf_jw_string(&w, "name", a->name);
     vf_jw_string(&w, "kind", vf_asset_kind_names[a->kind]);
     vf_jw_begin(&w, "files", '{');
-    write_file(&w, "x86_64", &a->files.x86_64);
-    write_file(&w, "aarch64", &a->files.aarch64);
+    write_file(&w, "x86_64", &a->files.x86_64, plain);
+    write_file(&w, "aarch64", &a->files.aarch64, plain);
     vf_jw_end(&w, '}');
     if (a->bearer_file != NULL)
         vf_jw_string(&w, "bearer_file", a->bearer_file);
@@ -303,6 +309,16 @@ char *vf_asset_encode(const struct vf_asset *a)
     text = vf_json_print(j);
     vf_json_delete(j);
     return text;
+}
+
+char *vf_asset_encode(const struct vf_asset *a)
+{
+    return encode(a, false);
+}
+
+char *vf_asset_encode_plain(const struct vf_asset *a)
+{
+    return encode(a, true);
 }
 
 /* By way of its text: so a copy is always a checked one. */

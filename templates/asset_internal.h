@@ -64,8 +64,6 @@ bool vf_asset_digest_ok(const char *sha256);
 int vf_asset_check_url(const char *url, const char *field, bool file_too, struct vf_error *err);
 /* Of the same scheme, host and port. */
 bool vf_asset_same_server(const char *url, const char *other);
-/* url without what could be a secret (user, password, query), for messages. */
-void vf_asset_plain_url(const char *url, char *ret, size_t size);
 
 /* 1 if the file is in the store, and executable if the asset is a VMM (made so, if it was not); 0 if it is not there.
  * *ret_size may be NULL. (asset_store.c) */

@@ -43,10 +43,11 @@ struct vf_asset {
     struct {
         struct vf_asset_file x86_64, aarch64; /* url NULL: there is none */
     } files;
-    char *bearer_file; /* absolute path of a file with a token; read at each fetch, never logged. NULL: none */
-    char *basic_file;  /* likewise with "user:password" */
-    char *ca_file;     /* absolute; certificates to trust instead of the host's. NULL: the host's */
-    char *proxy;       /* NULL: as the environment says (https_proxy, no_proxy) */
+    char *
+        bearer_file; /* absolute path of a file with a token; read at each fetch, never logged. NULL: none */
+    char *basic_file; /* likewise with "user:password" */
+    char *ca_file;    /* absolute; certificates to trust instead of the host's. NULL: the host's */
+    char *proxy;      /* NULL: as the environment says (https_proxy, no_proxy) */
 };
 extern const struct vf_json_field vf_asset_fields[];
 
@@ -54,7 +55,12 @@ extern const struct vf_json_field vf_asset_fields[];
 int vf_asset_parse(const char *text, size_t len, const char *where, struct vf_asset *ret,
                    struct vf_error *err);
 char *vf_asset_encode(const struct vf_asset *a); /* malloc'd JSON; NULL without memory */
-void vf_asset_free(struct vf_asset *a);          /* its members; NULL and a zeroed one are fine */
+/* Likewise, with plain URLs: for whoever may not see what fetches it. */
+char *vf_asset_encode_plain(const struct vf_asset *a);
+#define VF_ASSET_URL_SIZE 2304 /* room for any plain one */
+/* url without what could be a secret (user, password, query), for messages. */
+void vf_asset_plain_url(const char *url, char *ret, size_t size);
+void vf_asset_free(struct vf_asset *a); /* its members; NULL and a zeroed one are fine */
 bool vf_asset_name_ok(const char *name);
 /* "x86_64", "aarch64", … of this host (uname). */
 const char *vf_host_arch(void);

@@ -49,7 +49,9 @@ static int put(const struct vf_registry_config *cfg, enum vf_registry_kind kind,
         n = open_kind(cfg->dir, kind, 1, &fd, err);
     if (n == 0) {
         snprintf(file, sizeof(file), "%s.json", name);
-        n = vf_write_file(fd, file, text, strlen(text), 0644, err);
+        /* An asset's URL may hold a signature. */
+        n = vf_write_file(fd, file, text, strlen(text), kind == VF_REGISTRY_ASSET ? 0600 : 0644,
+                          err);
     }
     if (n < 0) {
         vf_registry_unref(r);

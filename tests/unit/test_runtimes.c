@@ -275,6 +275,46 @@ Test(runtimes, gc_spares_what_a_process_runs_and_has_open, .init = setup, .fini 
     cr_expect_neq(access(program, F_OK), 0);
 }
 
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+/* Its URL's query may be what lets one fetch it. */
+Test(runtimes, no_event_shows_a_signature, .init = setup, .fini = teardown)
+{
+    static const char file[] =
+        "{\"url\":\"http://127.0.0.1:1/x?signature\",\"sha256\":\"00000000000000000000000000000000"
+        "00000000000000000000000000000000\"}";
+    struct vf_event_follower *f = vf_event_follow(t.events, 0, 1000, false, nothing, NULL);
+    struct vf_runtimes_fetching how = {.running = true};
+    struct vf_asset a;
+    struct end e = {0};
+    struct vf_error err;
+    const char *line;
+    char text[600];
+    int n = 0;
+
+    snprintf(text, sizeof(text),
+             "{\"name\":\"a\",\"kind\":\"vmm\",\"files\":{\"x86_64\":%s,\"aarch64\":%s}}", file,
+             file);
+    cr_assert_eq(vf_asset_parse(text, strlen(text), NULL, &a, &err), 0, "%s", err.msg);
+    cr_assert_eq(vf_runtimes_put_asset(t.rt, &a, on_done, &e, &err), 0);
+    await(&e);
+    cr_assert_eq(vf_runtimes_fetch(t.rt, "a", &err), 0);
+    vf_runtimes_stop(t.rt); /* it is not worth the wait */
+    while (how.running) {
+        uv_run(&t.loop, UV_RUN_ONCE);
+        vf_runtimes_fetching(t.rt, "a", &how);
+    }
+    while ((line = vf_event_next(f)) != NULL) {
+        n += strstr(line, "127.0.0.1:1/x") != NULL;
+        cr_expect_null(strstr(line, "signature"), "%s", line);
+    }
+    cr_expect_geq(n, 1);
+    vf_event_unfollow(f);
+}
+
 /* A build that began before its class changed goes on with what the class pinned then. */
 Test(runtimes, gc_spares_what_a_set_pins_that_somebody_goes_on_with, .init = setup,
      .fini = teardown)
