@@ -63,10 +63,12 @@ static int copy_extents(int in, int out, off_t size, const char *to, struct vf_e
 int vf_copy_file(int from_dirfd, const char *from, int to_dirfd, const char *to, mode_t mode,
                  struct vf_error *err)
 {
-    VF_CLEANUP_FD int in = openat(from_dirfd, from, O_RDONLY | O_CLOEXEC);
+    VF_CLEANUP_FD int in = openat(from_dirfd, from, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     struct stat st;
     if (in < 0 || fstat(in, &st) < 0)
         return vf_fail_errno(err, errno, "'%s'", from);
+    if (!S_ISREG(st.st_mode)) /* another kind says no size: its copy would be empty, or never end */
+        return vf_fail(err, VF_INVALID_ARGUMENT, "'%s': is no regular file", from);
     VF_CLEANUP_FD int out =
         openat(to_dirfd, to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     if (out < 0)

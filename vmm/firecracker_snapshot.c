@@ -150,7 +150,7 @@ int vf_firecracker_restore(struct vf_vm *vm, int dirfd, struct vf_error *err)
     struct vf_firecracker *f = (struct vf_firecracker *)vm;
     char path[PATH_MAX];
     VF_CLEANUP_FD int fd =
-        openat(dirfd, VF_FIRECRACKER_STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        openat(dirfd, VF_FIRECRACKER_STATE_FILE, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return vf_fail_errno(err, errno, "state file '" VF_FIRECRACKER_STATE_FILE "'");
     int r = path_of(fd, path, err);

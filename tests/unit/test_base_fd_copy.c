@@ -100,3 +100,19 @@ Test(base_fd_copy, refusals_name_the_file)
     cr_expect_lt(vf_copy_file(dir.fd, "in", dir.fd, "in", 0600, &err), 0);
     cr_expect(strstr(err.msg, "'in'"), "%s", err.msg);
 }
+
+/* Nobody writes to this one: whoever waited for that would wait for ever. */
+Test(base_fd_copy, what_is_no_regular_file)
+{
+    struct vf_error err;
+    struct stat st;
+
+    cr_assert_eq(mkfifoat(dir.fd, "fifo", 0600), 0);
+    cr_assert_eq(mkdirat(dir.fd, "dir", 0700), 0);
+    cr_expect_eq(vf_copy_file(dir.fd, "fifo", dir.fd, "out", 0600, &err),
+                 vf_code_errno(VF_INVALID_ARGUMENT));
+    cr_expect(strstr(err.msg, "'fifo': is no regular file"), "%s", err.msg);
+    cr_expect_eq(vf_copy_file(dir.fd, "dir", dir.fd, "out", 0600, &err),
+                 vf_code_errno(VF_INVALID_ARGUMENT));
+    cr_expect_eq(fstatat(dir.fd, "out", &st, 0), -1);
+}
