@@ -59,33 +59,48 @@ static void add_path(struct digests *d, const char *path)
     }
 }
 
-static void add_link(struct digests *d, int dirfd, const char *name)
+/* It has ended meanwhile, or has no such thing; whatever else keeps one from looking tells nothing. */
+static int unless_gone(pid_t pid, int errnum, struct vf_error *err)
+{
+    if (errnum == ENOENT || errnum == ESRCH)
+        return 0;
+    vf_fail_errno(err, errnum, "what process %d uses can't be seen: nothing is removed", (int)pid);
+    return vf_hint(err, "let vmfactoryd look at it: the same user, or CAP_SYS_PTRACE");
+}
+
+static int add_link(struct digests *d, int dirfd, const char *name, pid_t pid, struct vf_error *err)
 {
     char path[PATH_MAX];
     ssize_t n = readlinkat(dirfd, name, path, sizeof(path) - 1);
 
-    if (n <= 0)
-        return; /* it has ended meanwhile, or has no such thing */
+    if (n < 0)
+        return unless_gone(pid, errno, err);
     path[n] = '\0';
     add_path(d, path);
+    return 0;
 }
 
 /* The program it runs, and the files that it has open. */
-static void add_process(struct digests *d, pid_t pid)
+static int add_process(struct digests *d, pid_t pid, struct vf_error *err)
 {
+    const struct dirent *e;
     char name[32];
-    struct dirent *e;
     DIR *dir;
+    int r;
 
     snprintf(name, sizeof(name), "/proc/%d/exe", (int)pid);
-    add_link(d, AT_FDCWD, name);
+    r = add_link(d, AT_FDCWD, name, pid, err);
+    if (r < 0)
+        return r;
     snprintf(name, sizeof(name), "/proc/%d/fd", (int)pid);
     dir = opendir(name);
-    while (dir != NULL && (e = readdir(dir)) != NULL)
+    if (dir == NULL)
+        return unless_gone(pid, errno, err);
+    while (r == 0 && (e = readdir(dir)) != NULL)
         if (e->d_name[0] != '.')
-            add_link(d, dirfd(dir), e->d_name);
-    if (dir != NULL)
-        closedir(dir);
+            r = add_link(d, dirfd(dir), e->d_name, pid, err);
+    closedir(dir);
+    return r;
 }
 
 /* ---- looking */
@@ -237,8 +252,8 @@ static int run_gc(struct vf_runtimes_op *op, struct vf_error *err)
 
     if (r == 0 && (g->n_pids < 0 || g->sets == NULL))
         r = vf_fail(err, VF_NO_MEMORY, "out of memory: nothing is removed");
-    for (int i = 0; i < g->n_pids; i++)
-        add_process(&g->used, g->pids[i]);
+    for (int i = 0; r == 0 && i < g->n_pids; i++)
+        r = add_process(&g->used, g->pids[i], err);
     if (r == 0 && g->used.failed)
         r = vf_fail(err, VF_NO_MEMORY, "out of memory: nothing is removed");
     if (r < 0)

@@ -1,11 +1,14 @@
 /* The classes in force and the store of assets, on a loop of their own: turns, what gc spares, stopping half-way. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/clock.h"
@@ -273,6 +276,40 @@ Test(runtimes, gc_spares_what_a_process_runs_and_has_open, .init = setup, .fini 
     await(&e);
     cr_expect_eq(e.entries, 2);
     cr_expect_neq(access(program, F_OK), 0);
+}
+
+/* Nor would a daemon see what a process of another user runs. */
+Test(runtimes, gc_removes_nothing_if_a_process_can_not_be_seen, .init = setup, .fini = teardown)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[2] = {0};
+    char from[400], nobodys[PATH_MAX];
+    struct end e = {0};
+    struct vf_error err;
+    int up[2];
+
+    /* Before there are workers, which inherit it. */
+    cr_assert_eq(syscall(SYS_capset, &head, caps), 0);
+    put_asset("nobodys", "/bin/false", from);
+    fetch("nobodys", nobodys);
+    cr_assert_eq(pipe2(up, O_CLOEXEC), 0);
+    t.pid = fork();
+    if (t.pid == 0) {
+        prctl(PR_SET_DUMPABLE, 0);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (write(up[1], "", 1) == 1)
+            for (;;)
+                pause();
+        _exit(1);
+    }
+    cr_assert_eq(read(up[0], &(char){0}, 1), 1);
+    cr_assert_eq(vf_runtimes_gc(t.rt, false, on_entries, &e, &err), 0);
+    await(&e);
+    cr_expect_eq(e.code, VF_PERMISSION);
+    cr_expect_eq(access(nobodys, F_OK), 0);
+    kill(t.pid, SIGKILL);
+    waitpid(t.pid, NULL, 0);
+    t.pid = 0;
 }
 
 static void nothing(void *arg)
