@@ -18,6 +18,7 @@ struct vf_net {
     struct vf_net_shape shape;
     int fds[VF_NETNS_MAX_TUNS]; /* attached to the tap */
     int n_fds;
+    bool foreign;              /* the name is somebody else's since just now */
     bool settled;              /* generation is known */
     uint32_t generation;       /* of the namespace's rules, when we last changed them */
     bool set_rules, set_rates; /* a policy changed them */

@@ -143,9 +143,11 @@ static int make_in(struct vf_net *slot, struct vf_netns *ns, struct vf_error *er
     vf_nl_adopt(&route, ns->route);
     vf_nl_adopt(&netfilter, ns->netfilter);
 
-    int r = vf_netns_keep(slot->slots->netns_dir, slot->name, ns->ns, err);
+    struct vf_error why;
+    int r = vf_netns_keep(slot->slots->netns_dir, slot->name, ns->ns, &why);
+    slot->foreign = r < 0 && why.code == VF_CONFLICT;
     if (r < 0)
-        return r;
+        return vf_error_copy(err, &why);
     vf_failpoint("net.slot.kept");
     r = vf_tap_make(ns->tuns, VF_NET_TAP, VF_NET_TAP_INDEX, &slot->shape.tap, err);
     if (r == 0)
@@ -247,7 +249,11 @@ int vf_net_make(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_e
         return 0;
     }
     vf_wrap(err, "make network %s", slot->name);
+    bool foreign = slot->foreign;
     vf_net_free(slot);
-    vf_net_remove(s, &number, 1, NULL);
+    if (foreign) /* nothing but the record was made, and the number stays taken */
+        vf_net_record_remove(s, number, NULL);
+    else
+        vf_net_remove(s, &number, 1, NULL);
     return r;
 }

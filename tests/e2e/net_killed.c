@@ -1,9 +1,12 @@
 /* The daemon is killed at each step of making, recycling and removing a slot: its next start leaves nothing over. And
  * what only looks like ours stays. */
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/failpoint.h"
@@ -114,6 +117,53 @@ Test(net_killed, what_only_looks_like_ours_stays)
     for (size_t i = 0; i < sizeof(still) / sizeof(still[0]); i++)
         cr_expect(strstr(names, still[i]), "%s is gone:\n%s", still[i], names);
     cr_expect_not(strstr(names, "table inet vmfactory\n"));
+}
+
+/* Somebody who takes each name as soon as it is recorded, before a namespace is kept under it. */
+static void *take_names(void *arg)
+{
+    int *watch = arg;
+    union {
+        struct inotify_event e;
+        char b[4096];
+    } u;
+    while (read(*watch, &u, sizeof(u)) > 0) {
+        int number, fd;
+        char path[64];
+        if (sscanf(u.e.name, "%d.json", &number) != 1)
+            continue;
+        snprintf(path, sizeof(path), "/run/netns/vf-%d", number);
+        if ((fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444)) >= 0)
+            close(fd);
+    }
+    return NULL;
+}
+
+Test(net_killed, a_name_that_somebody_takes_meanwhile_stays_theirs)
+{
+    struct net n;
+    struct vf_error e;
+    pthread_t thread;
+    int r = 0, watch = inotify_init1(IN_CLOEXEC);
+    net_open(&n, "net_killed", "a_name_that_somebody_takes_meanwhile_stays_theirs");
+    cr_assert_geq(inotify_add_watch(watch, NET_RUN, IN_MOVED_TO), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, take_names, &watch), 0);
+    /* Until they were the first. */
+    for (int i = 0; i < 100 && r == 0; i++) {
+        struct vf_net *slot;
+        r = vf_net_make(n.slots, &net_plain, &e);
+        if (r == 0 && vf_net_take(n.slots, &net_plain, &slot, &e) == 0)
+            cr_assert_eq(vf_net_destroy(slot, &e), 0, "%s", e.msg);
+    }
+    cr_assert_eq(r, -EBUSY);
+    cr_expect_eq(e.code, VF_CONFLICT, "%s", e.msg);
+    cr_expect_geq(net_count_names(), 1, "theirs is gone: %s", e.msg);
+    cr_expect_eq(net_count_records(), 0);
+    cr_expect_eq(pthread_cancel(thread), 0);
+    pthread_join(thread, NULL);
+    close(watch);
+    vf_nets_close(n.slots);
+    cr_expect_geq(net_count_names(), 1);
 }
 
 Test(net_killed, a_table_of_our_name_that_is_not_ours_is_refused)
