@@ -239,7 +239,8 @@ static int make_tap(const char *name, bool keep)
     struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
     int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     cr_assert_geq(fd, 0);
-    snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+    cr_assert_lt(strlen(name), sizeof(ifr.ifr_name));
+    strcpy(ifr.ifr_name, name);
     cr_assert_eq(ioctl(fd, TUNSETIFF, &ifr), 0, "%s: %s", name, strerror(errno));
     cr_assert_eq(ioctl(fd, TUNSETPERSIST, keep), 0);
     return fd;
@@ -272,7 +273,7 @@ static void clones_with_taps(struct real *r, bool template_by_fd)
         char name[32];
         bool by_fd = i ? i == 1 : template_by_fd;
         snprintf(names[i], sizeof(names[i]), "t%d%d", template_by_fd, i);
-        snprintf(name, sizeof(name), "vm-%s", names[i]);
+        snprintf(name, sizeof(name), "vm-%.15s", names[i]);
         v[i] = i ? sup_vm_clone_of(&r->s, v[0], name) : new_vm(r, name);
         int fd = make_tap(names[i], !by_fd);
         if (by_fd)
