@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/fd.h"
 #include "pool/runtimes_internal.h"
 
 #define TELL_EVERY_MS 500
@@ -95,13 +96,19 @@ static int begin(struct vf_fetch_state *f, const struct vf_asset *a, struct vf_e
 {
     const struct vf_asset_file *file = vf_asset_file_here(a);
     struct vf_runtimes *rt = f->rt;
-    char url[256] = "?";
-    int r = vf_asset_fetch(rt->assets, rt->cfg.loop, a, on_fetched, f, &f->fetch, err);
+    char url[256] = "?", *definition = vf_asset_encode(a);
+    int r;
 
+    if (definition == NULL)
+        return vf_fail(err, VF_NO_MEMORY, "out of memory");
+    r = vf_asset_fetch(rt->assets, rt->cfg.loop, a, on_fetched, f, &f->fetch, err);
     if (r < 0) {
+        free(definition);
         f->fetch = NULL;
         return r;
     }
+    free(f->definition);
+    f->definition = definition;
     snprintf(f->sha256, sizeof(f->sha256), "%s", file != NULL ? file->sha256 : "");
     f->attempts++;
     f->withdrawn = f->has_error = false;
@@ -159,18 +166,19 @@ void vf_runtimes_fetching(const struct vf_runtimes *rt, const char *name,
                                          .error = f->has_error ? &f->error : NULL};
 }
 
-static bool is_pinned(const struct vf_runtimes *rt, const struct vf_fetch_state *f)
+/* Not only the digest: one that is stuck at a wrong URL must not stand in the way of the right one. */
+static bool is_as_begun(const struct vf_runtimes *rt, const struct vf_fetch_state *f)
 {
     const struct vf_asset *a = vf_registry_asset(rt->registry, f->name);
-    const struct vf_asset_file *file = a != NULL ? vf_asset_file_here(a) : NULL;
+    VF_CLEANUP_FREE char *definition = a != NULL ? vf_asset_encode(a) : NULL;
 
-    return file != NULL && strcmp(file->sha256, f->sha256) == 0;
+    return definition != NULL && strcmp(definition, f->definition) == 0;
 }
 
 void vf_runtimes_fetches_changed(struct vf_runtimes *rt)
 {
     for (struct vf_fetch_state *f = rt->fetches; f != NULL; f = f->next) {
-        if (f->fetch == NULL || f->withdrawn || (!rt->stopping && is_pinned(rt, f)))
+        if (f->fetch == NULL || f->withdrawn || (!rt->stopping && is_as_begun(rt, f)))
             continue;
         f->withdrawn = true;
         vf_fetch_cancel(f->fetch);
@@ -183,6 +191,7 @@ void vf_runtimes_fetches_free(struct vf_runtimes *rt)
         struct vf_fetch_state *f = rt->fetches;
 
         rt->fetches = f->next;
+        free(f->definition);
         free(f);
     }
 }

@@ -31,6 +31,7 @@ struct vf_fetch_state {
     struct vf_runtimes *rt;
     struct vf_fetch_state *next;
     char name[VF_ASSET_NAME_MAX + 1], sha256[VF_SHA256_HEX];
+    char *definition;       /* of the asset as it was when the last one began */
     struct vf_fetch *fetch; /* NULL: none under way */
     bool withdrawn;         /* it was cancelled; its end is to come */
     bool again;             /* and then another is begun */
@@ -72,7 +73,7 @@ struct vf_registry **vf_runtimes_sets(struct vf_runtimes *rt, size_t *ret_n);
 void vf_runtimes_ended(struct vf_runtimes *rt);
 
 /* --- runtimes_fetch.c */
-/* Withdraws fetches of what is pinned no more; all of them while stopping. */
+/* Withdraws fetches of what is not as it was when they began; all of them while stopping. */
 void vf_runtimes_fetches_changed(struct vf_runtimes *rt);
 void vf_runtimes_fetches_free(struct vf_runtimes *rt);
 

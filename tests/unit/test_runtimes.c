@@ -1,12 +1,14 @@
 /* The classes in force and the store of assets, on a loop of their own: turns, what gc spares, stopping half-way. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -387,6 +389,44 @@ Test(runtimes, gc_spares_what_a_set_pins_that_somebody_goes_on_with, .init = set
     cr_expect_eq(e[0].entries, 1);
     cr_expect_neq(access(before, F_OK), 0);
     cr_expect_eq(access(after, F_OK), 0);
+}
+
+/* Its first URL never answers: only if that fetch ends with the change can the second one be asked. */
+Test(runtimes, a_fetch_ends_when_its_asset_gets_another_url, .init = setup, .fini = teardown)
+{
+    static const char definition[] =
+        "{\"name\":\"a\",\"kind\":\"vmm\",\"files\":{\"x86_64\":%s,\"aarch64\":%s}}";
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct vf_runtimes_fetching f = {.running = true};
+    struct end e[2] = {0};
+    socklen_t len = sizeof(at);
+    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct vf_error err;
+
+    cr_assert_eq(bind(s, (struct sockaddr *)&at, sizeof(at)), 0);
+    cr_assert_eq(listen(s, 8), 0);
+    cr_assert_eq(getsockname(s, (struct sockaddr *)&at, &len), 0);
+    for (int i = 0; i < 2; i++) {
+        char file[300], text[900];
+        struct vf_asset a;
+
+        snprintf(file, sizeof(file), "{\"url\":\"http://127.0.0.1:%d/%d\",\"sha256\":\"%064d\"}",
+                 ntohs(at.sin_port), i, 0);
+        snprintf(text, sizeof(text), definition, file, file);
+        cr_assert_eq(vf_asset_parse(text, strlen(text), NULL, &a, &err), 0, "%s", err.msg);
+        cr_assert_eq(vf_runtimes_put_asset(t.rt, &a, on_done, &e[i], &err), 0);
+        await(&e[i]);
+        cr_assert_eq(e[i].code, VF_OK);
+        if (i == 0)
+            cr_assert_eq(vf_runtimes_fetch(t.rt, "a", &err), 0);
+    }
+    while (f.running) {
+        uv_run(&t.loop, UV_RUN_ONCE);
+        vf_runtimes_fetching(t.rt, "a", &f);
+    }
+    cr_assert_not_null(f.error);
+    cr_expect_eq(f.error->code, VF_CANCELLED, "%s", f.error->msg);
+    close(s);
 }
 
 /* Whether it was there in time or was withdrawn: either way it ends, once. */
