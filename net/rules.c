@@ -42,7 +42,9 @@ _Static_assert(sizeof(counters) / sizeof(counters[0]) == VF_REFUSAL_COUNT, "");
 static const struct vf_cidr metadata[] = {
     {IP4(169, 254, 0, 0), 16},
     {{.family = AF_INET6, .b = {0xfe, 0x80}}, 10},
+    {IP4(100, 100, 100, 200), 32},
     {{.family = AF_INET6, .b = {0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}}, 128},
+    {{.family = AF_INET6, .b = {0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54}}, 128},
 };
 static const int families[] = {AF_INET, AF_INET6};
 

@@ -108,6 +108,58 @@ Test(net_hostile, a_guest_of_many_addresses_does_not_fill_the_neighbour_table)
     net_close(&n);
 }
 
+Test(net_hostile, metadata_beyond_link_local_is_refused_too)
+{
+    static const char *const services[] = {"169.254.170.2", "100.100.100.200", "fd00:ec2::254",
+                                           "fd20:ce::254"};
+    struct net n;
+    struct vf_error e;
+    net_open(&n, "net_hostile", "metadata_beyond_link_local_is_refused_too");
+    struct vf_net *slot = net_slot(&n);
+    for (size_t i = 0; i < sizeof(services) / sizeof(services[0]); i++) {
+        struct net_packet p = net_packet(slot, services[i], 80, "my role?");
+        net_guest_send(slot, &p);
+        net_expect_refused(slot, VF_REFUSED_METADATA, i + 1);
+    }
+    cr_assert_eq(vf_net_destroy(slot, &e), 0, "%s", e.msg);
+    net_close(&n);
+}
+
+/* A frame with a VLAN's tag: with a number nobody is there, with number 0 it is as one without. */
+Test(net_hostile, a_tag_does_not_hide_a_wrong_address)
+{
+    struct net n;
+    struct vf_error e;
+    net_open(&n, "net_hostile", "a_tag_does_not_hide_a_wrong_address");
+    net_outside(&n);
+    struct vf_net *slot = net_slot(&n);
+    int out = net_udp(n.outside.ns, NET_OUT4, 7000);
+    for (int id = 0; id < 2; id++) {
+        uint8_t f[14 + 4 + 20 + 8] = {0}, *ip = f + 18;
+        struct vf_ip to = net_ip(NET_OUT4);
+        memcpy(f, vf_inside.gateway_mac.b, 6);
+        memcpy(f + 6, vf_inside.guest_mac.b, 6);
+        memcpy(f + 12, "\x81\x00\x00\x00\x08\x00", 6);
+        f[15] = (uint8_t)id;
+        ip[0] = 0x45;
+        ip[3] = 28;
+        ip[8] = 64;
+        ip[9] = IPPROTO_UDP;
+        memcpy(ip + 12, "\xac\x1f\xff\x03", 4); /* not the guest's */
+        memcpy(ip + 16, to.b, 4);
+        put_sum(ip + 10, sum(0, ip, 20));
+        ip[20] = ip[22] = 0x1b; /* ports 7000 */
+        ip[21] = ip[23] = 0x58;
+        ip[25] = 8;
+        net_guest_frame(slot, f, sizeof(f));
+        net_expect_refused(slot, VF_REFUSED_ADDRESS, (uint64_t)id + 1);
+    }
+    cr_expect_null(net_udp_receive(out, 0, NULL, NULL));
+    close(out);
+    cr_assert_eq(vf_net_destroy(slot, &e), 0, "%s", e.msg);
+    net_close(&n);
+}
+
 /* ---- what is left for the next one */
 
 /* A segment of a connection that the kernel has no memory of, as a client repeats it. */
