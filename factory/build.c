@@ -97,6 +97,8 @@ static int open_build(struct vf_work *w, struct vf_error *err)
     if (r == 0)
         r = vf_manifest_set_runtime(m, &vm->runtime, "1", vm->accel, err);
     if (r == 0)
+        r = vf_instance_check_pins(vm, m, err);
+    if (r == 0)
         r = vf_manifest_set_host(m, err);
     if (r == 0)
         r = vf_store_begin(job->factory->store, job->spec.name, &job->build, err);

@@ -192,6 +192,9 @@ int vf_step_prove(struct vf_instance *vm, struct vf_error *err);
 int vf_instance_resolve(struct vf_instance *vm, struct vf_error *err);
 /* Of a clone, as its generation has noted them. Blocking. */
 int vf_instance_recall(struct vf_instance *vm, struct vf_error *err);
+/* Of a build, whose manifest m has just hashed what it runs with. VF_CORRUPT: what its class pins is not among it. */
+int vf_instance_check_pins(const struct vf_instance *vm, const struct vf_manifest *m,
+                           struct vf_error *err);
 /* NULL: the VMM has none. */
 const char *vf_instance_binary(const struct vf_instance *vm);
 /* Whether the VMM's own sandbox is on. */

@@ -59,6 +59,30 @@ int vf_instance_recall(struct vf_instance *vm, struct vf_error *err)
     return r < 0 ? r : put_root(&vm->spec, root->path, qcow2 ? VF_IMAGE_QCOW2 : VF_IMAGE_RAW, err);
 }
 
+static bool lists(const struct vf_manifest *m, const char *sha256)
+{
+    const struct vf_manifest_asset *v = m->assets.items;
+    bool found = m->vmm.sha256 && strcmp(m->vmm.sha256, sha256) == 0;
+    for (size_t i = 0; i < m->assets.n && !found; i++)
+        found = strcmp(v[i].sha256, sha256) == 0;
+    return found;
+}
+
+int vf_instance_check_pins(const struct vf_instance *vm, const struct vf_manifest *m,
+                           struct vf_error *err)
+{
+    const struct vf_asset *assets[VF_RUNTIME_MAX_ASSETS];
+    int n, r = vf_registry_assets_of(vm->registry, vf_job_spec(vm->job), assets, &n, err);
+    for (int i = 0; r == 0 && i < n; i++)
+        if (!lists(m, vf_asset_file_here(assets[i])->sha256)) {
+            vf_fail(err, VF_CORRUPT, "asset %s: its file is not what its SHA-256 says",
+                    assets[i]->name);
+            r = vf_hint(err, "`vmfactory asset verify %s` moves it aside; then fetch it again",
+                        assets[i]->name);
+        }
+    return r;
+}
+
 const char *vf_instance_binary(const struct vf_instance *vm)
 {
     return vm->gen ? vm->gen->manifest.vmm.path : vm->runtime.binary;

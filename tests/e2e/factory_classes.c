@@ -373,6 +373,28 @@ Test(factory_classes, what_can_t_be_fetched_fails_the_build, .timeout = 60)
     cls_close(&c);
 }
 
+/* Nobody hashes what is fetched at each boot; a build does, and must not take another program for the pinned one. */
+Test(factory_classes, a_file_that_is_not_what_was_pinned_fails_the_build, .timeout = 60)
+{
+    char path[PATH_MAX];
+    struct cls c;
+    cls_open(&c);
+    put_file_asset(&c, "guest", "kernel", sup_guest_file("tiny.elf"));
+    put_pinned(&c, "sandboxes", "qemu", "\"kernel\":\"guest\"");
+    struct vf_spec spec = tiny_of("sandboxes", VF_ACCEL_TCG);
+    without_kernel(&spec);
+    vf_generation_unref(build(&c, &spec));
+    stored_path(&c, sup_guest_file("tiny.elf"), path);
+    cr_assert_eq(chmod(path, 0600), 0);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    cr_assert_eq(write(fd, "x", 1), 1);
+    cr_assert_eq(close(fd), 0);
+    struct vf_error e = fac_build_fails(&c.f, &spec, VF_CORRUPT, "asset guest: ");
+    cr_expect(strstr(e.hint, "`vmfactory asset verify guest`"), "%s", e.hint);
+    vf_spec_free(&spec);
+    cls_close(&c);
+}
+
 struct pending {
     struct vf_build_request *req;
     bool fetching, done;
