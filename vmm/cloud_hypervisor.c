@@ -70,26 +70,10 @@ static void free_vm(struct vf_vm *vm)
 
 /* ---- the end: all handles closed, then gone */
 
-static void on_handle_closed(struct vf_ch *c)
-{
-    if (--c->closing == 0)
-        vf_vm_gone(&c->vm);
-}
-
 static void on_process_closed(uv_handle_t *h)
 {
     struct vf_process *p = h->data;
-    on_handle_closed(p->data);
-}
-
-static void on_http_closed(void *arg)
-{
-    on_handle_closed(arg);
-}
-
-static void on_pipe_closed(struct vf_vm *vm)
-{
-    on_handle_closed((struct vf_ch *)vm);
+    vf_vm_handle_closed(p->data);
 }
 
 const char *const vf_ch_file_names[] = {"api.sock", VF_LINK_SOCKET_NAME, VF_LINK_VSOCK_NAME,
@@ -110,30 +94,29 @@ static void remove_files(struct vf_ch *c)
 
 static void close_handles(struct vf_ch *c)
 {
-    if (c->close_begun)
+    struct vf_vm *vm = &c->vm;
+    if (!vf_vm_close_begin(vm))
         return;
-    c->close_begun = true;
-    c->closing = 1; /* this function's own share */
     remove_files(c);
-    c->closing += vf_vmm_http_close(c->http, on_http_closed, c);
+    vm->closing += vf_vmm_http_close(c->http, vf_vm_handle_closed, vm);
     c->http = NULL;
     vf_close_fd(&c->dirfd);
-    c->closing += vf_process_close(&c->process, on_process_closed);
-    c->closing += vf_vmm_pipe_close(&c->output, on_pipe_closed);
-    c->closing += vf_vmm_pipe_close(&c->events, on_pipe_closed);
-    on_handle_closed(c);
+    vm->closing += vf_process_close(&c->process, on_process_closed);
+    vf_vmm_pipe_close(&c->output);
+    vf_vmm_pipe_close(&c->events);
+    vf_vm_close_end(vm);
 }
 
 static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
 {
     struct vf_ch *c = p->data;
-    if (c->close_begun)
+    if (c->vm.close_begun)
         return;
     /* What it said last is still in the pipes. */
     vf_vmm_pipe_say(&c->output);
     if (c->events.open)
         vf_ch_read_events(&c->events);
-    if (c->close_begun)
+    if (c->vm.close_begun)
         return;
     char text[96];
     vf_exit_text(how, text, sizeof(text));
@@ -147,7 +130,7 @@ static void on_quit(void *arg, const struct vf_vmm_http_reply *reply, const stru
 {
     struct vf_ch *c = arg;
     (void)reply;
-    if (err && !c->close_begun && err->code != VF_VMM_DIED)
+    if (err && !c->vm.close_begun && err->code != VF_VMM_DIED)
         vf_process_kill(&c->process, SIGKILL);
 }
 
@@ -217,7 +200,7 @@ void vf_ch_op_done(struct vf_ch *c, const struct vf_error *err)
 
 bool vf_ch_ended(struct vf_ch *c, enum vf_vm_op op, const struct vf_error *err)
 {
-    if (c->close_begun || c->vm.stopping || c->vm.op != op)
+    if (c->vm.close_begun || c->vm.stopping || c->vm.op != op)
         return true;
     if (err)
         vf_ch_op_done(c, err);

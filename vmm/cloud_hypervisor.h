@@ -55,12 +55,10 @@ struct vf_ch {
     bool linked;             /* its memory is a file with a name */
     struct vf_error refusal; /* of a pause or resume, until vm.info has told what it means */
     int next_nic;            /* of those that go by descriptor: the next to be added */
-    int closing;             /* handles whose close callback is still to come */
-    bool close_begun;
-    int dirfd;      /* the VM's directory; -1: not created */
-    unsigned files; /* which of its files are there to be removed, bits */
-    int save_fd;    /* where a save under way leaves its files; -1: none */
-    int work_fd;    /* the directory that it, or a restore, works in; -1: none */
+    int dirfd;               /* the VM's directory; -1: not created */
+    unsigned files;          /* which of its files are there to be removed, bits */
+    int save_fd;             /* where a save under way leaves its files; -1: none */
+    int work_fd;             /* the directory that it, or a restore, works in; -1: none */
 };
 
 /* Sends PUT (body may be NULL) or, with get, GET; fds may be NULL. */

@@ -31,7 +31,7 @@ static void on_event(struct vf_ch *c, const struct vf_json *ev)
 static void split(struct vf_ch *c)
 {
     char *end;
-    while (!c->close_begun && (end = memmem(c->event, c->event_len, "\n\n", 2))) {
+    while (!c->vm.close_begun && (end = memmem(c->event, c->event_len, "\n\n", 2))) {
         size_t len = (size_t)(end - c->event);
         struct vf_json *ev = c->event_skip ? NULL : vf_json_parse(c->event, len);
         c->event_len -= len + 2;
@@ -52,7 +52,7 @@ static void split(struct vf_ch *c)
 void vf_ch_read_events(struct vf_vmm_pipe *p)
 {
     struct vf_ch *c = (struct vf_ch *)p->vm;
-    for (int i = 0; i < 16 && !c->close_begun; i++) {
+    for (int i = 0; i < 16 && !c->vm.close_begun; i++) {
         ssize_t n =
             read(c->events.fd, c->event + c->event_len, sizeof(c->event) - 1 - c->event_len);
         if (n < 0 && errno == EINTR)

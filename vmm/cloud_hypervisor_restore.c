@@ -61,7 +61,7 @@ static void on_restored(void *arg, const struct vf_vmm_http_reply *reply,
     struct vf_ch *c = arg;
     struct vf_error e;
     (void)reply;
-    if (!c->close_begun)
+    if (!c->vm.close_begun)
         vf_ch_work_end(c, c->dirfd, VF_CH_RESTORE_DIR);
     if (vf_ch_ended(c, VF_VM_OP_RESTORE, err))
         return;

@@ -53,6 +53,9 @@ struct vf_vm {
     vf_done_cb stop_done;
     void *stop_arg;
 
+    bool close_begun; /* the driver closes its handles */
+    int closing;      /* of those how many are still to be closed */
+
     struct vf_vm_words *words; /* of what the VMM or its console said; NULL: nothing yet */
 };
 
@@ -63,6 +66,12 @@ void vf_vm_emit(struct vf_vm *vm, enum vf_vm_event_type type, const char *detail
 void vf_vm_process_exited(struct vf_vm *vm, const char *how);
 /* After stop: no process is left and all of the driver's handles are closed. */
 void vf_vm_gone(struct vf_vm *vm);
+/* The same for a driver of many handles. It closes all of them between the two, and adds to vm->closing one for each
+ * whose close callback is to come; that calls vf_vm_handle_closed (vm: void, to be such a callback itself). With the
+ * last the VM is gone. begin: false if it was called before. */
+bool vf_vm_close_begin(struct vf_vm *vm);
+void vf_vm_handle_closed(void *vm);
+void vf_vm_close_end(struct vf_vm *vm);
 /* Keeps the last of what was said. */
 void vf_vm_say(struct vf_vm *vm, const char *text, size_t len);
 

@@ -68,31 +68,15 @@ static void free_vm(struct vf_vm *vm)
 
 /* ---- the end: all handles closed, then gone */
 
-static void on_one_closed(struct vf_firecracker *f)
-{
-    if (--f->closing == 0)
-        vf_vm_gone(&f->vm);
-}
-
 static void on_process_closed(uv_handle_t *h)
 {
     struct vf_process *p = h->data;
-    on_one_closed(p->data);
-}
-
-static void on_http_closed(void *arg)
-{
-    on_one_closed(arg);
+    vf_vm_handle_closed(p->data);
 }
 
 static void on_handle_closed(uv_handle_t *h)
 {
-    on_one_closed(h->data);
-}
-
-static void on_pipe_closed(struct vf_vm *vm)
-{
-    on_one_closed((struct vf_firecracker *)vm);
+    vf_vm_handle_closed(h->data);
 }
 
 static void close_handle(struct vf_firecracker *f, void *handle, bool *open)
@@ -100,26 +84,25 @@ static void close_handle(struct vf_firecracker *f, void *handle, bool *open)
     if (!*open)
         return;
     *open = false;
-    f->closing++;
+    f->vm.closing++;
     uv_close(handle, on_handle_closed);
 }
 
 static void close_handles(struct vf_firecracker *f)
 {
-    if (f->close_begun)
+    struct vf_vm *vm = &f->vm;
+    if (!vf_vm_close_begin(vm))
         return;
-    f->close_begun = true;
     vf_firecracker_drop_save(f);
     vf_firecracker_remove_files(f);
     vf_close_fd(&f->memory_fd);
-    f->closing = 1; /* this function's own share */
-    f->closing += vf_process_close(&f->process, on_process_closed);
-    f->closing += vf_vmm_http_close(f->http, on_http_closed, f);
-    f->closing += vf_vmm_pipe_close(&f->output, on_pipe_closed);
+    vm->closing += vf_process_close(&f->process, on_process_closed);
+    vm->closing += vf_vmm_http_close(f->http, vf_vm_handle_closed, vm);
+    vf_vmm_pipe_close(&f->output);
     close_handle(f, &f->watch, &f->watching);
     close_handle(f, &f->wait, &f->wait_open);
     vf_close_fd(&f->dirfd);
-    on_one_closed(f);
+    vf_vm_close_end(vm);
 }
 
 static void stop(struct vf_vm *vm, bool graceful)
@@ -148,7 +131,7 @@ static void detach(struct vf_vm *vm)
 static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
 {
     struct vf_firecracker *f = p->data;
-    if (f->close_begun)
+    if (f->vm.close_begun)
         return;
     vf_vmm_pipe_say(&f->output); /* what it said last is still in there */
     bool stopping = f->vm.stopping;

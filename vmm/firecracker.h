@@ -73,8 +73,6 @@ struct vf_firecracker {
     bool ended; /* the process has, but the front is not told yet */
     bool ended_by_guest;
     char ended_how[96];
-    int closing; /* handles whose close callback is still to come */
-    bool close_begun;
     int dirfd; /* the VM's directory; -1: not created */
     unsigned files;
 };

@@ -83,7 +83,7 @@ static void on_answer(void *arg, const struct vf_vmm_http_reply *reply, const st
     struct vf_firecracker *f = arg;
     vf_firecracker_cb cb = f->on_reply;
     f->on_reply = NULL;
-    if (f->close_begun)
+    if (f->vm.close_begun)
         return;
     bool lost = err && err->code == VF_VMM_DIED;
     if (f->vm.op == VF_VM_OP_NONE) {
@@ -92,7 +92,7 @@ static void on_answer(void *arg, const struct vf_vmm_http_reply *reply, const st
         cb(f, reply, err);
     else if (!f->ended)
         start_wait(f, CLOSED_GRACE_MS, on_silence); /* mostly a process about to be reaped */
-    if (f->ended && !f->on_reply && !f->close_begun)
+    if (f->ended && !f->on_reply && !f->vm.close_begun)
         vf_firecracker_report_end(f);
 }
 
@@ -145,7 +145,7 @@ static void next_setup(struct vf_firecracker *f)
 
 static void ask_version(struct vf_firecracker *f)
 {
-    if (f->vm.op == VF_VM_OP_CREATE && !f->on_reply && !f->ended && !f->close_begun)
+    if (f->vm.op == VF_VM_OP_CREATE && !f->on_reply && !f->ended && !f->vm.close_begun)
         vf_firecracker_go_on(f, "GET", "/version", NULL, on_version);
 }
 

@@ -55,17 +55,16 @@ static void on_handle_closed(uv_handle_t *h)
 {
     struct vf_vmm_pipe *p = h->data;
     vf_close_fd(&p->fd);
-    p->on_closed(p->vm);
+    vf_vm_handle_closed(p->vm);
 }
 
-bool vf_vmm_pipe_close(struct vf_vmm_pipe *p, void (*on_closed)(struct vf_vm *vm))
+void vf_vmm_pipe_close(struct vf_vmm_pipe *p)
 {
     if (!p->open) {
         vf_close_fd(&p->fd);
-        return false;
+        return;
     }
     p->open = false;
-    p->on_closed = on_closed;
+    p->vm->closing++;
     uv_close((uv_handle_t *)&p->poll, on_handle_closed);
-    return true;
 }

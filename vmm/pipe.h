@@ -12,7 +12,6 @@ struct vf_vmm_pipe {
     uv_poll_t poll;
     bool open; /* poll is an open handle */
     void (*on_readable)(struct vf_vmm_pipe *p);
-    void (*on_closed)(struct vf_vm *vm);
 };
 
 /* Takes p->fd over, also on failure; with none it does nothing. on_readable reads, and may close p. */
@@ -20,8 +19,7 @@ int vf_vmm_pipe_open(struct vf_vmm_pipe *p, struct vf_vm *vm,
                      void (*on_readable)(struct vf_vmm_pipe *p), struct vf_error *err);
 /* One of those: takes what is there, at most a pipe's worth, into the VM's last words. */
 void vf_vmm_pipe_say(struct vf_vmm_pipe *p);
-/* on_closed is called when p may be freed, never before this returns. Returns false, and calls nothing, if there was no
- * handle to close. */
-bool vf_vmm_pipe_close(struct vf_vmm_pipe *p, void (*on_closed)(struct vf_vm *vm));
+/* Between vf_vm_close_begin and vf_vm_close_end of its VM, whose handles it is one of. */
+void vf_vmm_pipe_close(struct vf_vmm_pipe *p);
 
 #endif

@@ -65,27 +65,16 @@ static void free_vm(struct vf_vm *vm)
 
 /* ---- the end: all handles closed, then gone */
 
-static void on_handle_closed(struct vf_qemu *q)
-{
-    if (--q->closing == 0)
-        vf_vm_gone(&q->vm);
-}
-
 static void on_process_closed(uv_handle_t *h)
 {
     struct vf_process *p = h->data;
-    on_handle_closed(p->data);
+    vf_vm_handle_closed(p->data);
 }
 
 static void on_qmp_closed(uv_handle_t *h)
 {
     struct vf_qmp *qmp = h->data;
-    on_handle_closed(qmp->arg);
-}
-
-static void on_pipe_closed(struct vf_vm *vm)
-{
-    on_handle_closed((struct vf_qemu *)vm);
+    vf_vm_handle_closed(qmp->arg);
 }
 
 const char *const vf_qemu_file_names[] = {"qmp.sock", "agent.sock", "console.sock",
@@ -95,25 +84,24 @@ static_assert(sizeof(vf_qemu_file_names) / sizeof(*vf_qemu_file_names) == VF_QEM
 
 static void close_handles(struct vf_qemu *q)
 {
-    if (q->close_begun)
+    struct vf_vm *vm = &q->vm;
+    if (!vf_vm_close_begin(vm))
         return;
-    q->close_begun = true;
     for (int i = 0; i < VF_QEMU_FILE_COUNT; i++)
         if (q->files & 1u << i)
             unlinkat(q->dirfd, vf_qemu_file_names[i], 0);
     vf_close_fd(&q->dirfd);
-    q->closing = 1; /* this function's own share */
-    q->closing += vf_process_close(&q->process, on_process_closed);
-    q->closing += vf_qmp_close(&q->qmp, on_qmp_closed);
-    q->closing += vf_vmm_pipe_close(&q->output, on_pipe_closed);
-    q->closing += vf_vmm_pipe_close(&q->console, on_pipe_closed);
-    on_handle_closed(q);
+    vm->closing += vf_process_close(&q->process, on_process_closed);
+    vm->closing += vf_qmp_close(&q->qmp, on_qmp_closed);
+    vf_vmm_pipe_close(&q->output);
+    vf_vmm_pipe_close(&q->console);
+    vf_vm_close_end(vm);
 }
 
 static void on_exit_process(struct vf_process *p, const struct vf_exit *how)
 {
     struct vf_qemu *q = p->data;
-    if (q->close_begun)
+    if (q->vm.close_begun)
         return;
     /* What it said last is still in the pipe. */
     vf_vmm_pipe_say(&q->output);

@@ -46,8 +46,6 @@ struct vf_qemu {
     struct vf_vmm_pipe output, console;
     int64_t launched_us;
     bool launched, adopted, balloon, migrating, migration_failed;
-    int closing; /* handles whose close callback is still to come */
-    bool close_begun;
     int dirfd;      /* the VM's directory, to remove its files from; -1: not created */
     unsigned files; /* which of its files are there to be removed, bits */
 };

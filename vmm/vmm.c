@@ -487,6 +487,27 @@ void vf_vm_gone(struct vf_vm *vm)
     uv_close((uv_handle_t *)&vm->timer, on_timer_closed);
 }
 
+bool vf_vm_close_begin(struct vf_vm *vm)
+{
+    if (vm->close_begun)
+        return false;
+    vm->close_begun = true;
+    vm->closing = 1; /* of close_end */
+    return true;
+}
+
+void vf_vm_handle_closed(void *arg)
+{
+    struct vf_vm *vm = arg;
+    if (--vm->closing == 0)
+        vf_vm_gone(vm);
+}
+
+void vf_vm_close_end(struct vf_vm *vm)
+{
+    vf_vm_handle_closed(vm);
+}
+
 void vf_vm_free(struct vf_vm *vm)
 {
     if (!vm)
