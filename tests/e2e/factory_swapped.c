@@ -100,7 +100,7 @@ Test(factory_swapped, another_templates_memory_and_state, .timeout = 120)
     fac_reopen(&f, NULL);
     struct vf_generation *gen = fac_load(&f, "a");
     fac_clone_fails(&f, gen, VF_PROOF_FAILED,
-                    "prove: the guest returned another nonce than its template's");
+                    "the guest returned another nonce than its template's");
     vf_generation_unref(gen);
     /* The other is as good as ever. */
     gen = fac_load(&f, "b");
@@ -166,7 +166,7 @@ Test(factory_swapped, a_boot_is_no_restore, .timeout = 120)
     fac_reopen(&f, NULL);
     struct vf_generation *gen = fac_load(&f, "a");
     fac_clone_fails(&f, gen, VF_PROOF_FAILED,
-                    "prove: the guest returned no nonce: it was booted, not restored");
+                    "the guest returned no nonce: it was booted, not restored");
     vf_generation_unref(gen);
     fac_close(&f);
 }
