@@ -5,12 +5,7 @@
 
 enum vf_accel { VF_ACCEL_AUTO, VF_ACCEL_KVM, VF_ACCEL_TCG };
 enum vf_machine { VF_MACHINE_MICROVM, VF_MACHINE_Q35 };
-enum vf_channel {
-    VF_CHANNEL_NONE,
-    VF_CHANNEL_VIRTIO_SERIAL,
-    VF_CHANNEL_SERIAL,
-    VF_CHANNEL_VSOCK
-};
+enum vf_channel { VF_CHANNEL_NONE, VF_CHANNEL_VIRTIO_SERIAL, VF_CHANNEL_SERIAL, VF_CHANNEL_VSOCK };
 
 extern const char *const vf_accel_names[];   /* "auto", "kvm", "tcg", NULL */
 extern const char *const vf_machine_names[]; /* "microvm", "q35", NULL */

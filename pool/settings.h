@@ -26,8 +26,8 @@ struct vf_settings {
     char *
         admin_group; /* may see and do everything, as root and the daemon's own user may; NULL: none */
     char *qemu, *cloud_hypervisor, *firecracker; /* absolute; NULL: found on PATH */
-    char *runtime_dir; /* of classes/ and assets/, see templates/registry.h; NULL: STATE/runtime */
-    char *stats_listen;         /* "127.0.0.1:9464", "[::1]:9464"; NULL: only stats.sock */
+    char *runtime_dir;  /* of classes/ and assets/, see templates/registry.h; NULL: STATE/runtime */
+    char *stats_listen; /* "127.0.0.1:9464", "[::1]:9464"; NULL: only stats.sock */
     int64_t max_connections;    /* of each socket */
     int64_t request_timeout_ms; /* for a request to arrive whole, and for an idle connection */
     int64_t max_body_bytes;

@@ -60,8 +60,8 @@ int vf_digest_peek(const struct vf_digest *d, char ret_hex[VF_SHA256_HEX], struc
 {
     struct vf_digest copy = {.ctx = EVP_MD_CTX_new(), .failed = d->failed};
 
-    if (!copy.failed && (copy.ctx == NULL || EVP_MD_CTX_copy_ex((EVP_MD_CTX *)copy.ctx,
-                                                                (EVP_MD_CTX *)d->ctx) != 1))
+    if (!copy.failed &&
+        (copy.ctx == NULL || EVP_MD_CTX_copy_ex((EVP_MD_CTX *)copy.ctx, (EVP_MD_CTX *)d->ctx) != 1))
         copy.failed = true;
     return vf_digest_finish(&copy, ret_hex, err);
 }

@@ -15,7 +15,6 @@
 #include <unistd.h>
 #include "base/fd.h"
 
-
 static void on_save_failure(void *arg, const struct vf_json *ret, const struct vf_error *err)
 {
     struct vf_qemu *q = arg;
@@ -97,8 +96,8 @@ static int migrate(struct vf_qemu *q, int fd, const char *command, struct vf_err
 int vf_qemu_save(struct vf_vm *vm, int dirfd, struct vf_error *err)
 {
     struct vf_qemu *q = (struct vf_qemu *)vm;
-    VF_CLEANUP_FD int fd =
-        openat(dirfd, VF_QEMU_STATE_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    VF_CLEANUP_FD int fd = openat(dirfd, VF_QEMU_STATE_FILE,
+                                  O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return vf_fail_errno(err, errno, "state file '" VF_QEMU_STATE_FILE "'");
     /* The default limit of 128 MiB/s is for live migration over a network. */

@@ -26,7 +26,6 @@
 #include "base/error.h"
 #include "base/vm_types.h"
 
-
 struct vf_vm_disk {
     const char *path;   /* absolute; the image the guest writes to, or reads */
     const char *format; /* "raw" or "qcow2" */
@@ -66,9 +65,9 @@ struct vf_vm_config {
     enum vf_accel accel;  /* AUTO is resolved by create */
     int vcpus;            /* 1..64 */
     uint64_t memory_size; /* bytes, a multiple of 1 MiB */
-    int memory_fd;        /* memfd or file of that size; see vf_vmm_caps for what a template needs */
-    bool memory_shared;   /* true: writes go to memory_fd (a template); false: copy-on-write */
-    bool incoming;        /* wait for restore instead of booting */
+    int memory_fd;      /* memfd or file of that size; see vf_vmm_caps for what a template needs */
+    bool memory_shared; /* true: writes go to memory_fd (a template); false: copy-on-write */
+    bool incoming;      /* wait for restore instead of booting */
     const char *kernel, *initrd, *cmdline; /* NULL: none. Not needed with incoming */
     struct vf_vm_disk disks[VF_VM_MAX_DISKS];
     int n_disks;
@@ -76,9 +75,10 @@ struct vf_vm_config {
     int n_nics;
     enum vf_channel channel; /* where the agent talks; vf_vm_link_of says how it is reached */
     enum vf_restore_mode restore_mode;
-    bool prefault;  /* populate all memory at the start: boots only, it would end a clone's sharing */
+    bool
+        prefault; /* populate all memory at the start: boots only, it would end a clone's sharing */
     bool mergeable; /* let the kernel merge equal pages (KSM): boots only, likewise */
-    bool console;            /* keep the last of the serial console for error messages; not with
+    bool console;   /* keep the last of the serial console for error messages; not with
                                 VF_CHANNEL_SERIAL, and not worth its cost in a clone */
     bool balloon;
     bool no_sandbox;      /* run it without its own sandbox (seccomp) */
@@ -137,8 +137,8 @@ struct vf_vm_info {
 /* How the agent's channel is reached, in the VM's directory. */
 enum vf_link {
     VF_LINK_SOCKET, /* the unix socket VF_LINK_SOCKET_NAME is the channel */
-    VF_LINK_VSOCK,  /* the unix socket VF_LINK_VSOCK_NAME takes "CONNECT port\n" and answers "OK n\n" */
-    VF_LINK_FIFOS   /* two FIFOs, one to the guest and one from it */
+    VF_LINK_VSOCK, /* the unix socket VF_LINK_VSOCK_NAME takes "CONNECT port\n" and answers "OK n\n" */
+    VF_LINK_FIFOS /* two FIFOs, one to the guest and one from it */
 };
 #define VF_LINK_SOCKET_NAME "agent.sock"
 #define VF_LINK_VSOCK_NAME "vsock.sock"
@@ -156,8 +156,9 @@ struct vf_vmm_caps {
     bool standby;     /* create(incoming) can wait, unbound in time, for restore */
     bool park_paused; /* a restored VM may wait paused and be resumed later */
     bool channel_virtio_serial, channel_serial, channel_vsock;
-    bool early_channel; /* it can be connected once create is done; else, and any vsock, once start or restore is */
-    bool serial_fifos;  /* the serial channel is a pair of FIFOs, not a socket */
+    bool
+        early_channel; /* it can be connected once create is done; else, and any vsock, once start or restore is */
+    bool serial_fifos; /* the serial channel is a pair of FIFOs, not a socket */
     bool kvm, tcg;
     bool qcow2;     /* disks may be qcow2, with a backing file */
     bool nic_fds;   /* a NIC may be given as descriptors, also in a clone */
@@ -169,7 +170,7 @@ struct vf_vmm_caps {
 struct vf_vm; /* opaque to callers; drivers embed it, see vmm/driver.h */
 
 struct vf_vmm_ops {
-    const char *name; /* "qemu", "cloud-hypervisor", "firecracker", "null" */
+    const char *name;               /* "qemu", "cloud-hypervisor", "firecracker", "null" */
     const char *const *state_files; /* what save writes into dirfd for shared memory, NULL-ended */
     /* What the VMM can do; version NULL: the newest known. */
     void (*capabilities)(const char *version, struct vf_vmm_caps *ret_caps);

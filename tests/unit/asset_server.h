@@ -48,11 +48,11 @@ struct asv {
         bool used, ended;
     } conns[ASV_CONNS];
     struct asv_route routes[ASV_ROUTES];
-    int n_routes, n_conns; /* connections so far */
-    int tunnel_port;       /* as a proxy: where CONNECT leads, whatever it names; 0: nowhere */
-    int connects;          /* so many were asked for */
+    int n_routes, n_conns;  /* connections so far */
+    int tunnel_port;        /* as a proxy: where CONNECT leads, whatever it names; 0: nowhere */
+    int connects;           /* so many were asked for */
     char got_connect[4096]; /* the last such request */
-    int now, peak;         /* requests being answered now; the most at once */
+    int now, peak;          /* requests being answered now; the most at once */
 };
 
 /* Listens on ip (NULL: 127.0.0.1), any port. The server owns tls. */
