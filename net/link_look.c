@@ -44,7 +44,7 @@ static void read_tap(struct nlattr *data, struct vf_link_info *l)
 
 static bool read_link(const struct nlmsghdr *h, struct vf_link_info *l)
 {
-    struct nlattr *t[IFLA_MAX + 1], *info[IFLA_INFO_MAX + 1];
+    struct nlattr *t[IFLA_MAX + 1], *info[IFLA_INFO_MAX + 1] = {NULL};
     const struct ifinfomsg *i = nlmsg_data(h);
 
     memset(l, 0, sizeof(*l));

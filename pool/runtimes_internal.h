@@ -53,9 +53,9 @@ struct vf_runtimes {
     char *dir; /* of the definitions */
     struct vf_registry_config registry_config;
     struct vf_registry *registry;
-    SLIST_HEAD(, vf_past_set) past;
+    SLIST_HEAD(vf_past_sets, vf_past_set) past;
     struct vf_asset_store *assets;
-    STAILQ_HEAD(, vf_runtimes_op) waiting[VF_TURN_COUNT];
+    STAILQ_HEAD(vf_runtimes_ops, vf_runtimes_op) waiting[VF_TURN_COUNT];
     bool taken[VF_TURN_COUNT]; /* an op of it runs */
     int n_waiting, works;
     struct vf_fetch_state *fetches;

@@ -96,13 +96,10 @@ static int make_config(struct vf_ch *c, int dirfd, int own_fd, bool own_memory,
     VF_CLEANUP_FREE char *text = NULL, *patched = NULL;
     size_t len;
     int r = vf_read_file(dirfd, VF_CH_CONFIG, VF_CH_MAX_CONFIG, &text, &len, err);
-    if (r == 0) {
-        r = vf_ch_clone_config(&c->cfg, text, len, own_memory, &patched, err);
-        if (r < 0)
-            return vf_wrap(err, "file '" VF_CH_CONFIG "'");
-    }
     if (r < 0)
         return r;
+    if (vf_ch_clone_config(&c->cfg, text, len, own_memory, &patched, err) < 0 || !patched)
+        return vf_wrap(err, "file '" VF_CH_CONFIG "'");
     VF_CLEANUP_FD int fd =
         openat(own_fd, VF_CH_CONFIG, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)

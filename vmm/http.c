@@ -205,9 +205,9 @@ static bool add_header(struct plain *p, const char *line)
     return l != NULL;
 }
 
-static bool make_plain(struct plain *p, const struct vf_vmm_http_request *r)
+static bool make_plain(const struct vf_vmm_http *h, struct plain *p,
+                       const struct vf_vmm_http_request *r)
 {
-    const struct vf_vmm_http *h = p->call.h;
     snprintf(p->socket_path, sizeof(p->socket_path), SOCKET_PATH, h->dirfd, h->socket_name);
     if (asprintf(&p->url, "http://localhost%s", r->path) < 0) {
         p->url = NULL;
@@ -435,7 +435,7 @@ static int send_plain(struct vf_vmm_http *h, const struct vf_vmm_http_request *r
         return ret;
     }
     p->added =
-        make_plain(p, r) && wake(h) == 0 && curl_multi_add_handle(h->multi, p->easy) == CURLM_OK;
+        make_plain(h, p, r) && wake(h) == 0 && curl_multi_add_handle(h->multi, p->easy) == CURLM_OK;
     if (p->added) {
         h->n_plain++;
         return 0;
