@@ -113,7 +113,7 @@ int vf_overlay_set_backing(int dirfd, const char *name, const char *backing, str
     put32(h + header + 4, (uint32_t)strlen(format));
     memcpy(h + header + 8, format, sizeof(format));
     uint32_t at = header + 8 + (uint32_t)sizeof(format) + 8;
-    memcpy(h + at, backing, len);
+    memcpy(h + at, backing, len + 1);
     put32(h + AT_BACKING_OFFSET, 0);
     put32(h + AT_BACKING_OFFSET + 4, at);
     put32(h + AT_BACKING_SIZE, (uint32_t)len);

@@ -95,10 +95,8 @@ static void print_summary(struct bench *b)
     for (int i = 0; i < b->n_results; i++) {
         struct result *r = &b->results[i], *small;
         if (strcmp(r->name, "save") == 0 && r->memory_mib == 4096 && r->ours.n &&
-            (small = find_result(b, "save", &r->of, 256, 1)))
-            print_scaling(r, small);
-        else if (strcmp(r->name, "save") == 0 && r->memory_mib == 4096 && r->ours.n &&
-                 (small = find_result(b, "save", &r->of, 64, 1)))
+            ((small = find_result(b, "save", &r->of, 256, 1)) ||
+             (small = find_result(b, "save", &r->of, 64, 1))))
             print_scaling(r, small);
         struct result *cold = find_result(b, "cold", &r->of, 0, 1);
         if (strcmp(r->name, "clone") != 0 || r->parallel > 1 || !r->ours.n)
