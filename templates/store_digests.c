@@ -1,9 +1,5 @@
 /* What the generations in the store need besides their own files, so that nobody throws it away. See store.h. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 #include "base/fd.h"
 #include "templates/store_internal.h"
 
@@ -24,9 +20,10 @@ static void tell_all(const struct vf_manifest *m, const struct teller *t)
 
 /* A generation that is damaged can't be used any more; one that can't be read now, or was written by a newer vmfactory,
  * may be: then it is better to keep everything. */
-static int look_at(int template_fd, const char *name, int64_t number, const struct teller *t,
+static int look_at(void *arg, int template_fd, const char *name, int64_t number,
                    struct vf_error *err)
 {
+    const struct teller *t = (const struct teller *)arg;
     VF_CLEANUP_FD int dirfd = -1;
     struct vf_error why = {0};
     struct vf_manifest m;
@@ -42,43 +39,10 @@ static int look_at(int template_fd, const char *name, int64_t number, const stru
     return vf_error_copy(err, &why);
 }
 
-static int look_in(struct vf_store *store, const char *name, const struct teller *t,
-                   struct vf_error *err)
-{
-    VF_CLEANUP_FD int fd = -1;
-    struct vf_names entries;
-    int r = vf_dir_open(store->templates_fd, name, &fd);
-
-    if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP)
-        return 0; /* gone meanwhile, or not ours */
-    if (r < 0)
-        return vf_fail_errno(err, r, "template %s: open its directory", name);
-    r = vf_dir_names(fd, &entries, err);
-    if (r < 0)
-        return vf_wrap(err, "template %s", name);
-    for (size_t i = 0; i < entries.n && r == 0; i++) {
-        int64_t number = vf_generation_number(entries.v[i]);
-
-        if (number != 0)
-            r = look_at(fd, name, number, t, err);
-    }
-    vf_names_free(&entries);
-    return r;
-}
-
 int vf_store_digests(struct vf_store *store, void (*tell)(void *arg, const char *sha256), void *arg,
                      struct vf_error *err)
 {
-    const struct teller t = {tell, arg};
-    struct vf_names names;
-    int r = vf_dir_names(store->templates_fd, &names, err);
+    struct teller t = {tell, arg};
 
-    if (r < 0)
-        return vf_wrap(err, "store %s", store->path);
-    for (size_t i = 0; i < names.n && r == 0; i++) {
-        if (vf_template_name_ok(names.v[i]))
-            r = look_in(store, names.v[i], &t, err);
-    }
-    vf_names_free(&names);
-    return r;
+    return vf_store_each(store, look_at, &t, err);
 }

@@ -78,6 +78,12 @@ int vf_generation_open(int template_fd, const char *name, int64_t number, int *r
 /* 1 and the reason if it bears the mark, 0 if not, or a negative errno. */
 int vf_generation_quarantined(int dirfd, char *ret_reason, size_t size, struct vf_error *err);
 
+/* --- all stored generations (store_list.c) */
+typedef int (*vf_store_each_cb)(void *arg, int template_fd, const char *name, int64_t number,
+                                struct vf_error *err);
+/* Calls each for every generation of every template; its first failure ends the walk, and is returned. */
+int vf_store_each(struct vf_store *store, vf_store_each_cb each, void *arg, struct vf_error *err);
+
 /* --- loaded generations (generation.c) */
 struct vf_generation_private {
     struct vf_generation gen; /* gen.priv points back here */

@@ -84,8 +84,19 @@ static int add(struct listing *l, const char *name, int64_t number, struct vf_er
     return 0;
 }
 
-static int list_template(struct vf_store *store, const char *name, struct listing *l,
-                         struct vf_error *err)
+static int list_one(void *arg, int template_fd, const char *name, int64_t number,
+                    struct vf_error *err)
+{
+    struct listing *l = (struct listing *)arg;
+    int r = add(l, name, number, err);
+
+    if (r == 0)
+        inspect(template_fd, &l->v[l->n - 1]);
+    return r;
+}
+
+static int each_of_template(struct vf_store *store, const char *name, vf_store_each_cb each,
+                            void *arg, struct vf_error *err)
 {
     VF_CLEANUP_FD int fd = -1;
     struct vf_names entries;
@@ -101,17 +112,14 @@ static int list_template(struct vf_store *store, const char *name, struct listin
     for (size_t i = 0; i < entries.n && r == 0; i++) {
         int64_t number = vf_generation_number(entries.v[i]);
 
-        if (number == 0)
-            continue;
-        r = add(l, name, number, err);
-        if (r == 0)
-            inspect(fd, &l->v[l->n - 1]);
+        if (number != 0)
+            r = each(arg, fd, name, number, err);
     }
     vf_names_free(&entries);
     return r;
 }
 
-static int list_all(struct vf_store *store, struct listing *l, struct vf_error *err)
+int vf_store_each(struct vf_store *store, vf_store_each_cb each, void *arg, struct vf_error *err)
 {
     struct vf_names names;
     int r = vf_dir_names(store->templates_fd, &names, err);
@@ -120,7 +128,7 @@ static int list_all(struct vf_store *store, struct listing *l, struct vf_error *
         return vf_wrap(err, "store %s", store->path);
     for (size_t i = 0; i < names.n && r == 0; i++) {
         if (vf_template_name_ok(names.v[i]))
-            r = list_template(store, names.v[i], l, err);
+            r = each_of_template(store, names.v[i], each, arg, err);
     }
     vf_names_free(&names);
     return r;
@@ -145,7 +153,8 @@ int vf_store_list(struct vf_store *store, const char *name, struct vf_store_entr
 
     if (name != NULL && !vf_template_name_ok(name))
         return vf_fail(err, VF_INVALID_ARGUMENT, "\"%.64s\" is no template name", name);
-    r = name != NULL ? list_template(store, name, &l, err) : list_all(store, &l, err);
+    r = name != NULL ? each_of_template(store, name, list_one, &l, err)
+                     : vf_store_each(store, list_one, &l, err);
     if (r < 0) {
         free(l.v);
         return r;
