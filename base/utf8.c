@@ -57,3 +57,16 @@ bool vf_utf8_is_control(uint32_t cp)
     return cp < 0x20 || (cp >= 0x7f && cp <= 0x9f) || cp == 0x061c || cp == 0x200e ||
            cp == 0x200f || (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
 }
+
+int vf_no_control(const char *s, const char *field, struct vf_error *err)
+{
+    for (size_t i = 0; s != NULL && s[i] != '\0'; i++) {
+        unsigned char c = (unsigned char)s[i];
+
+        if (c < 0x20 || c == 0x7f)
+            return vf_fail(err, VF_INVALID_ARGUMENT,
+                           "%s: must not contain control characters (byte %zu is 0x%02x)", field, i,
+                           c);
+    }
+    return 0;
+}

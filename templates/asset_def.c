@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 #include "base/fd.h"
+#include "base/utf8.h"
 #include "templates/asset_internal.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -128,19 +129,6 @@ bool vf_asset_digest_ok(const char *sha256)
            strspn(sha256, "0123456789abcdef") == VF_SHA256_HEX - 1;
 }
 
-int vf_asset_no_control(const char *s, const char *field, struct vf_error *err)
-{
-    for (size_t i = 0; s[i] != '\0'; i++) {
-        unsigned char c = (unsigned char)s[i];
-
-        if (c < 0x20 || c == 0x7f)
-            return vf_fail(err, VF_INVALID_ARGUMENT,
-                           "%s: must not contain control characters (byte %zu is 0x%02x)", field, i,
-                           c);
-    }
-    return 0;
-}
-
 static int check_file(const struct vf_asset_file *f, const char *arch, struct vf_error *err)
 {
     char field[64];
@@ -169,7 +157,7 @@ static int check_file(const struct vf_asset_file *f, const char *arch, struct vf
 
 static int check_path(const char *path, const char *field, struct vf_error *err)
 {
-    int r = path != NULL ? vf_asset_no_control(path, field, err) : 0;
+    int r = path != NULL ? vf_no_control(path, field, err) : 0;
 
     if (r == 0 && path != NULL && path[0] != '/')
         r = vf_fail(err, VF_INVALID_ARGUMENT, "%s: must be an absolute path (is \"%.256s\")", field,
@@ -185,7 +173,7 @@ static int check_proxy(const char *proxy, struct vf_error *err)
 
     if (proxy == NULL)
         return 0;
-    r = vf_asset_no_control(proxy, "proxy", err);
+    r = vf_no_control(proxy, "proxy", err);
     if (r < 0)
         return r;
     while (schemes[i] != NULL && strncmp(proxy, schemes[i], strlen(schemes[i])) != 0)

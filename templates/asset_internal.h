@@ -55,7 +55,6 @@ struct vf_asset_store {
 
 /* --- definitions (asset_def.c) */
 int vf_asset_copy(const struct vf_asset *a, struct vf_asset *ret, struct vf_error *err);
-int vf_asset_no_control(const char *s, const char *field, struct vf_error *err);
 /* 64 hexadecimal digits, lower case. */
 bool vf_asset_digest_ok(const char *sha256);
 

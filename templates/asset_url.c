@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/utf8.h"
 #include "templates/asset_internal.h"
 
 /* That host is this one, whatever a name server says: localhost, 127.0.0.0/8, [::1]. */
@@ -68,7 +69,7 @@ int vf_asset_check_url(const char *url, const char *field, bool file_too, struct
 {
     CURLU *u;
     CURLUcode c;
-    int r = vf_asset_no_control(url, field, err);
+    int r = vf_no_control(url, field, err);
 
     if (r < 0)
         return r;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/fd.h"
+#include "base/utf8.h"
 #include "base/wire.h"
 #include "templates/host.h"
 
@@ -20,19 +21,6 @@ bool vf_template_name_ok(const char *name)
     size_t len = strlen(name);
 
     return len >= 1 && len <= VF_SPEC_NAME_MAX && name[0] != '-' && strspn(name, allowed) == len;
-}
-
-static int no_control(const char *s, const char *field, struct vf_error *err)
-{
-    for (size_t i = 0; s != NULL && s[i] != '\0'; i++) {
-        unsigned char c = (unsigned char)s[i];
-
-        if (c < 0x20 || c == 0x7f)
-            return vf_fail(err, VF_INVALID_ARGUMENT,
-                           "%s: must not contain control characters (byte %zu is 0x%02x)", field, i,
-                           c);
-    }
-    return 0;
 }
 
 static int check_boot(const struct vf_spec *s, struct vf_error *err)
@@ -49,13 +37,13 @@ static int check_boot(const struct vf_spec *s, struct vf_error *err)
     if (s->boot.cmdline != NULL && strlen(s->boot.cmdline) > VF_SPEC_CMDLINE_MAX)
         return vf_fail(err, VF_INVALID_ARGUMENT, "boot.cmdline: must be at most %d bytes long",
                        VF_SPEC_CMDLINE_MAX);
-    r = no_control(s->boot.cmdline, "boot.cmdline", err);
+    r = vf_no_control(s->boot.cmdline, "boot.cmdline", err);
     if (r == 0)
-        r = no_control(s->boot.kernel, "boot.kernel", err);
+        r = vf_no_control(s->boot.kernel, "boot.kernel", err);
     if (r == 0)
-        r = no_control(s->boot.initrd, "boot.initrd", err);
+        r = vf_no_control(s->boot.initrd, "boot.initrd", err);
     if (r == 0)
-        r = no_control(s->boot.root.image, "boot.root.image", err);
+        r = vf_no_control(s->boot.root.image, "boot.root.image", err);
     return r;
 }
 
@@ -98,7 +86,7 @@ int vf_spec_check(const struct vf_spec *s, struct vf_error *err)
                 VF_SPEC_NAME_MAX);
         return vf_hint(err, "for example \"web-1\"");
     }
-    r = no_control(s->class_name, "class", err);
+    r = vf_no_control(s->class_name, "class", err);
     if (r == 0 && vf_spec_knows_vmm(s))
         r = vf_spec_check_vmm(s, (enum vf_spec_vmm)s->vmm, err);
     if (r == 0)
