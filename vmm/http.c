@@ -15,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 #include "base/fd.h"
 
 #define SOCKET_PATH "/proc/self/fd/%d/%s"
@@ -32,6 +35,7 @@ struct plain {
     bool framed;  /* the answer says how long it is */
     bool too_big; /* why a callback of ours has ended the transfer */
     bool heard;   /* something has come */
+    bool met;     /* its socket was connected */
     char socket_path[108];
     char curl_says[CURL_ERROR_SIZE];
 };
@@ -166,12 +170,25 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
     return 0;
 }
 
+/* libcurl asks for a socket's error while it connects, and finds none if the VMM has closed it by then, nor with a full
+ * backlog: only the first of the two has a peer. */
+static int close_socket(void *arg, curl_socket_t fd)
+{
+    struct plain *p = arg;
+    struct sockaddr_un peer;
+    socklen_t len = sizeof(peer);
+    p->met = getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
+    return close(fd);
+}
+
 /* Everything that libcurl would take from the environment, or do on the side, is off. */
 static bool set_options(struct plain *p, const struct vf_vmm_http_request *r)
 {
     CURL *c = p->easy;
     bool ok = curl_easy_setopt(c, CURLOPT_URL, p->url) == CURLE_OK;
     ok &= curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, p->socket_path) == CURLE_OK;
+    ok &= curl_easy_setopt(c, CURLOPT_CLOSESOCKETFUNCTION, close_socket) == CURLE_OK;
+    ok &= curl_easy_setopt(c, CURLOPT_CLOSESOCKETDATA, p) == CURLE_OK;
     ok &= curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK;
     ok &= curl_easy_setopt(c, CURLOPT_HEADERDATA, p) == CURLE_OK;
     ok &= curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK;
@@ -314,7 +331,8 @@ static void explain(struct plain *p, CURLcode r, struct vf_error *err)
     const char *name = p->call.name;
     long os_error = 0;
     curl_easy_getinfo(p->easy, CURLINFO_OS_ERRNO, &os_error);
-    /* libcurl takes the EAGAIN of a full backlog for a connection on its way, and then finds no error. */
+    if (r == CURLE_COULDNT_CONNECT && p->met)
+        r = CURLE_GOT_NOTHING;
     if (r == CURLE_COULDNT_CONNECT)
         vf_vmm_http_unreachable(&p->call, os_error ? (int)-os_error : -EAGAIN, err);
     else if (r == CURLE_OPERATION_TIMEDOUT)

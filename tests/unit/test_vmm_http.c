@@ -238,7 +238,9 @@ static void exit_unanswered(struct served *server, int fd)
 
 Test(vmm_http, exit_before_the_request_is_read)
 {
-    expect_error(exit_at_once, "", 0, VF_VMM_DIED, "without an answer");
+    /* Often: the VMM may close before libcurl has looked whether it is connected. */
+    for (int i = 0; i < 200; i++)
+        expect_error(exit_at_once, "", 0, VF_VMM_DIED, "without an answer");
 }
 
 Test(vmm_http, exit_without_an_answer)
