@@ -2,6 +2,10 @@
 #include <assert.h>
 #include <stddef.h>
 
+const char *const vf_network_mode_names[] = {"none", "nat", "bridge", "external", NULL};
+static_assert(sizeof(vf_network_mode_names) / sizeof(vf_network_mode_names[0]) ==
+                  VF_NETWORK_EXTERNAL + 2,
+              "a name for each");
 const char *const vf_accel_names[] = {"auto", "kvm", "tcg", NULL};
 static_assert(sizeof(vf_accel_names) / sizeof(vf_accel_names[0]) == VF_ACCEL_TCG + 2,
               "a name for each accelerator");

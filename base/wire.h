@@ -56,7 +56,7 @@ enum vf_msg {
     VF_MSG_HELLO_OK = 0x81, /* BOOT_ID, NONCE (if planted), AGENT, FEATURES */
     VF_MSG_RENEW_OK =
         0x82, /* DIGEST and SAMPLE if ENTROPY was sent, TIME, MACHINE_ID, HOSTNAME, MAC,
-                               IPV4 as read back from the system, each if it was sent */
+                               IPV4, IPV6, MTU, DNS, GATEWAY_MAC as read back from the system, each if it was sent */
     VF_MSG_PONG = 0x83,
     VF_MSG_FREEZE_OK = 0x84,
     VF_MSG_EXEC_OK = 0x85, /* PID */
@@ -91,6 +91,10 @@ enum vf_tag {
     VF_TAG_BYTES = 22,       /* u32 */
     VF_TAG_ERRNO = 23,       /* u32, Linux numbers */
     VF_TAG_TEXT = 24,        /* text */
+    VF_TAG_IPV6 = 25,        /* 16 bytes address, u8 prefix length, 16 bytes gateway (0: none) */
+    VF_TAG_MTU = 26,         /* u32, of the guest's first NIC */
+    VF_TAG_DNS = 27,         /* 4 or 16 bytes, repeated: the resolvers, all of them */
+    VF_TAG_GATEWAY_MAC = 28, /* 6 bytes: a permanent neighbour for the gateways of IPV4 and IPV6 */
 };
 
 #define VF_FEATURE_EXEC 1u
@@ -98,6 +102,7 @@ enum vf_tag {
 #define VF_FEATURE_CLOCK 4u
 #define VF_FEATURE_IDENTITY 8u /* machine-id and hostname */
 #define VF_FEATURE_NET 16u     /* MAC and IPv4 of a NIC */
+#define VF_FEATURE_NET2 32u    /* IPV6, MTU, DNS and GATEWAY_MAC, too */
 
 /* A stream's receiver takes this much unasked; more needs CREDIT. */
 #define VF_WIRE_WINDOW 262144

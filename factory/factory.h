@@ -18,6 +18,7 @@
 #include "base/async.h"
 #include "base/error.h"
 #include "base/vm_types.h"
+#include "net/networks.h"
 #include "templates/generation.h"
 #include "templates/registry.h"
 #include "templates/spec.h"
@@ -30,6 +31,7 @@ struct vf_factory_config {
     struct vf_store *store; /* for builds; stays the caller's */
     struct vf_registry *registry;  /* referenced; NULL: the built-in classes, with binaries */
     struct vf_asset_store *assets; /* of what classes pin; stays the caller's; may be NULL */
+    struct vf_networks *networks;  /* stays the caller's; NULL: VMs have none, or bring theirs */
     const char *binaries[VF_SPEC_VMM_COUNT]; /* absolute; NULL: the VMM's usual program on PATH */
     bool die_with_parent;      /* VMMs end with this process (tools); a daemon's outlive it */
     enum vf_accel auto_accel;  /* what `accel: auto` means; VF_ACCEL_AUTO: find out */
@@ -41,6 +43,10 @@ struct vf_factory_config {
      * and the VM stays as it was. May be NULL. */
     int (*on_step)(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err);
     void *on_step_arg;
+    /* Told what a VM with a slot has sent and received, all in all, before the last callback of its destruction. Not
+     * of builds. May be NULL. */
+    void (*on_traffic)(void *arg, struct vf_instance *vm, const struct vf_net_stats *total);
+    void *on_traffic_arg;
 };
 
 struct vf_factory;
@@ -84,9 +90,16 @@ struct vf_proof {
 /* What the caller wants of a VM; NULL and zeros: chosen at random. */
 struct vf_vm_options {
     const char *hostname; /* at most 63 characters */
-    const char *tap;      /* an existing tap device, if the spec has a network */
-    bool has_mac, has_ipv4;
+    /* The rest is for the mode external alone. A tap by its name in netns (NULL: in our own namespace), where the VMM
+     * then runs, or as descriptors, one for each queue pair, which stay the caller's. Without any, the NIC leads
+     * nowhere, if the VMM can have such. */
+    const char *netns; /* absolute path, like /run/netns/x; copied */
+    const char *tap;
+    const int *tap_fds;
+    int n_tap_fds;
+    bool has_mac, has_ipv4, has_ipv6; /* what the guest is told; else as its template was */
     uint8_t mac[6], ipv4[4], prefix_len, gateway[4]; /* gateway all zero: none */
+    uint8_t ipv6[16], prefix6_len, gateway6[16];
 };
 
 /* Exactly one of vm and err is set. The VM is the caller's until vf_instance_destroy. */
@@ -128,7 +141,9 @@ struct vf_adopt {
     const struct vf_spec *spec;
     struct vf_generation *gen; /* referenced; NULL: not loaded, or a cold boot */
     const struct vf_proof
-        *proof; /* as it was; nonce and boot id are what a clone must return again */
+        *proof;        /* as it was; nonce and boot id are what a clone must return again */
+    int network;       /* its slot's number, -1: none */
+    const char *netns; /* of the mode external; NULL: none */
     bool
         verify; /* true: resume it if it is paused, prove and renew it again (a parked VM); false: reconnect, ask
                     the agent for a hello and change nothing; a guest that does not answer is adopted all the same */
@@ -163,6 +178,25 @@ struct vf_vm *vf_instance_vm(struct vf_instance *vm);
 const char *vf_instance_dir(const struct vf_instance *vm);
 /* What it runs, with all that its class decided. */
 const struct vf_spec *vf_instance_spec(const struct vf_instance *vm);
+
+/* --- a VM's network */
+struct vf_instance_network {
+    enum vf_network_mode mode;
+    int number;                  /* of its slot, for the journal; -1: none */
+    const char *netns;           /* path of the namespace that it is in; NULL: ours */
+    const char *interface;       /* of this host, that leads to the slot; NULL: none */
+    struct vf_ip host4, host6;   /* where this host reaches the guest; family 0: nowhere */
+    const struct vf_port *ports; /* of this host that lead to the guest, as published */
+    int n_ports;
+};
+/* Pointers are valid until the VM changes. */
+void vf_instance_network(const struct vf_instance *vm, struct vf_instance_network *ret);
+/* Opens ports of this host for a ready VM's lease; instead of those of an earlier call. VF_CONFLICT: one is in use. */
+int vf_instance_publish(struct vf_instance *vm, const struct vf_port *ports, int n_ports,
+                        vf_done_cb done, void *arg, struct vf_error *err);
+/* Since the VM was begun; *ret is written before done is called without an error. VF_NOT_FOUND: it has no slot. */
+int vf_instance_traffic(struct vf_instance *vm, struct vf_net_stats *ret, vf_done_cb done,
+                        void *arg, struct vf_error *err);
 
 /* --- templates */
 /* Exactly one of gen and err is set; gen carries a reference for this callback's owner. */

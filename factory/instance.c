@@ -234,9 +234,9 @@ static int check_options(const struct vf_vm_options *o, const struct vf_spec *sp
          strspn(o->hostname, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") !=
              n))
         return vf_fail(err, VF_INVALID_ARGUMENT, "hostname: 1 to 63 letters, digits, '-' and '.'");
-    if ((o->tap || o->has_mac || o->has_ipv4) && !spec->network.enabled)
+    if ((o->tap || o->has_mac || o->has_ipv4) && spec->network.mode != VF_NETWORK_EXTERNAL)
         return vf_fail(err, VF_INVALID_ARGUMENT,
-                       "tap, mac, ipv4: the template's spec has network.enabled false");
+                       "tap, mac, ipv4: the template's spec has not network.mode external");
     if (o->tap && (!o->tap[0] || strlen(o->tap) > 15))
         return vf_fail(err, VF_INVALID_ARGUMENT, "tap: an interface name of 1 to 15 characters");
     /* QEMU as root would make it, for as long as it lives. */

@@ -162,7 +162,7 @@ static int check_identity(struct vf_instance *vm, const struct vf_wire_frame *f,
     if (!p || len != strlen(vm->hostname) || memcmp(p, vm->hostname, len) != 0)
         return vf_fail(err, VF_PROOF_FAILED, "the guest did not take its hostname");
     snprintf(vm->proof.hostname, sizeof(vm->proof.hostname), "%s", vm->hostname);
-    if (!vm->spec.network.enabled)
+    if (vm->spec.network.mode == VF_NETWORK_NONE)
         return 0;
     p = vf_wire_find(f, VF_TAG_MAC, &len);
     if (!p || len != 6 || memcmp(p, vm->mac, 6) != 0)
@@ -245,7 +245,7 @@ static int send_renew(struct vf_instance *vm, struct vf_error *err)
     vf_wire_put(&w, VF_TAG_ENTROPY, vm->entropy, sizeof(vm->entropy));
     vf_wire_put(&w, VF_TAG_MACHINE_ID, vm->machine_id, sizeof(vm->machine_id));
     vf_wire_put(&w, VF_TAG_HOSTNAME, vm->hostname, strlen(vm->hostname));
-    if (vm->spec.network.enabled) {
+    if (vm->spec.network.mode != VF_NETWORK_NONE) {
         vf_wire_put(&w, VF_TAG_MAC, vm->mac, sizeof(vm->mac));
         if (vm->options.has_ipv4) {
             uint8_t v[9];

@@ -124,7 +124,7 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
     };
     if (s->boot.has_root)
         vf_disk_describe(vm, &c.disks[c.n_disks++]);
-    if (s->network.enabled) {
+    if (s->network.mode != VF_NETWORK_NONE) {
         c.nics[0].tap = vm->tap[0] ? vm->tap : NULL;
         memcpy(c.nics[0].mac, vm->mac, 6);
         c.n_nics = 1;

@@ -83,10 +83,11 @@ static const struct vf_json_field boot_fields[] = {
 };
 
 static const struct vf_json_field network_fields[] = {
-    {.name = "enabled",
-     .type = VF_JSON_BOOL,
-     .offset = IN(network, enabled),
-     .help = "Whether the VM has a network card. Default false."},
+    {.name = "mode",
+     .type = VF_JSON_ENUM,
+     .offset = IN(network, mode),
+     .choices = vf_network_mode_names,
+     .help = "How the guest's NIC is reached: none (it has none), nat, bridge or external."},
     {.name = NULL},
 };
 

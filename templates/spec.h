@@ -27,11 +27,25 @@ enum vf_spec_vmm {
     VF_SPEC_VMM_COUNT
 };
 enum vf_image_format { VF_IMAGE_RAW, VF_IMAGE_QCOW2 };
+enum vf_spec_egress { VF_SPEC_EGRESS_ALLOW, VF_SPEC_EGRESS_DENY, VF_SPEC_EGRESS_LIST };
+enum vf_spec_protocol { VF_SPEC_ANY, VF_SPEC_TCP, VF_SPEC_UDP };
 enum vf_park { VF_PARK_AUTO, VF_PARK_PAUSED, VF_PARK_RUNNING };
 
 extern const char *const vf_spec_vmm_names[];     /* as vf_vmm_find knows them */
 extern const char *const vf_image_format_names[]; /* "raw", "qcow2", NULL */
 extern const char *const vf_park_names[];         /* "auto", "paused", "running", NULL */
+
+/* Where a guest may connect to. */
+struct vf_spec_destination {
+    char *to;                      /* an address or prefix: "192.0.2.0/24", "2001:db8::/32" */
+    int protocol;                  /* enum vf_spec_protocol; with ports not VF_SPEC_ANY */
+    int64_t first_port, last_port; /* 0, 0: all; last_port 0: first_port alone */
+};
+struct vf_spec_port {
+    int protocol; /* enum vf_spec_protocol; never VF_SPEC_ANY */
+    int64_t host; /* 0 in network.ports: one of the daemon's range, at each lease */
+    int64_t guest;
+};
 
 struct vf_spec {
     char *name;       /* ^[a-z0-9][a-z0-9-]{0,47}$ */
@@ -55,7 +69,20 @@ struct vf_spec {
         char *cmdline;  /* NULL: none */
     } boot;
     struct {
-        bool enabled;
+        int mode; /* enum vf_network_mode */
+        struct {
+            int policy;                /* enum vf_spec_egress */
+            struct vf_json_array list; /* of struct vf_spec_destination: VF_SPEC_EGRESS_LIST */
+        } egress;
+        bool metadata; /* the guest may reach link-local metadata addresses */
+        struct vf_json_array
+            host_services; /* of struct vf_spec_port, its host: of this host, that the guest may use */
+        struct vf_json_array
+            ports; /* of struct vf_spec_port: of this host, that lead to the guest */
+        int64_t in_bytes_per_s, out_bytes_per_s; /* seen from the guest; 0: no limit */
+        struct vf_strv dns;                      /* resolvers' addresses for the guest, at most 3 */
+        int64_t mtu;                             /* 1280..9216 */
+        int64_t queues; /* pairs; 0: one for each vCPU, at most 8, where the VMM has several */
     } network;
     struct {
         int channel; /* enum vf_channel; never VF_CHANNEL_NONE. As vmm: if it was left out, it depends on that */

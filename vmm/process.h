@@ -28,6 +28,8 @@ struct vf_launch {
     int input_fd, output_fd;
     bool has_cwd; /* it runs in this directory, else in ours */
     int cwd_fd;
+    bool has_netns; /* it runs in this network namespace, else in ours */
+    int netns_fd;
     int max_files;        /* how many descriptors it may have; 0: as many as we */
     bool die_with_parent; /* SIGKILL when the calling thread ends */
     int record;           /* the child writes there who it is, before it runs the binary; -1: not */

@@ -45,6 +45,7 @@ struct vf_vm_nic {
     int fds[VF_VM_MAX_QUEUE_PAIRS]; /* an open tap descriptor for each queue pair */
     int n_fds;
     uint8_t mac[6]; /* in a clone it is what the template had, unless the guest changes it */
+    int mtu; /* told to the guest's driver where the VMM can; 0: not. As the template's in a clone */
 };
 
 /* How a restore gets at memory that the save itself holds (not at shared memory, which it leaves out). */
@@ -73,6 +74,9 @@ struct vf_vm_config {
     int n_disks;
     struct vf_vm_nic nics[VF_VM_MAX_NICS];
     int n_nics;
+    bool
+        has_netns; /* the VMM runs in this network namespace, and finds taps by their names there */
+    int netns_fd;
     enum vf_channel channel; /* where the agent talks; vf_vm_link_of says how it is reached */
     enum vf_restore_mode restore_mode;
     bool
@@ -162,6 +166,8 @@ struct vf_vmm_caps {
     bool kvm, tcg;
     bool qcow2;     /* disks may be qcow2, with a backing file */
     bool nic_fds;   /* a NIC may be given as descriptors, also in a clone */
+    int nic_queues; /* most queue pairs of a NIC */
+    bool nic_bare;  /* a NIC may have no tap at all */
     bool on_demand; /* VF_RESTORE_ON_DEMAND, where the save has memory of its own */
     bool prefault, mergeable;
     bool adopt; /* its VMs outlive the process that created them, and another can adopt them */

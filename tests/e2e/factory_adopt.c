@@ -345,7 +345,7 @@ Test(factory_adopt, linux, .timeout = 240)
     FAC_LINUX_OR_SKIP("factory_adopt", "linux");
     fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
     struct vf_spec spec = fac_linux("linux", VF_ACCEL_TCG, NULL);
-    spec.network.enabled = true;
+    spec.network.mode = VF_NETWORK_EXTERNAL;
     owner_leave(&f, spec, keep_linux_busy, &o);
     fac_mark(&f);
     struct vf_instance *vms[LEFT_COUNT];

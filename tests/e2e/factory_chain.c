@@ -155,8 +155,8 @@ Test(factory_chain, options, .timeout = 120)
     } bad[] = {
         {{.hostname = ""}, "hostname"},          {{.hostname = longest}, "hostname"},
         {{.hostname = "a b"}, "hostname"},       {{.hostname = "a\nb"}, "hostname"},
-        {{.tap = "tap0"}, "network.enabled"},    {{.has_mac = true}, "network.enabled"},
-        {{.has_ipv4 = true}, "network.enabled"},
+        {{.tap = "tap0"}, "network.mode"},    {{.has_mac = true}, "network.enabled"},
+        {{.has_ipv4 = true}, "network.mode"},
     };
     fac_open(&f, NULL);
     struct vf_spec spec = fac_tiny("tiny", VF_ACCEL_TCG, NULL);

@@ -88,7 +88,7 @@ static void check_identity(struct fac *f, struct vf_instance *vm, const struct v
     cr_assert_str_eq(said, p->machine_id, "%s: machine-id", id);
     said = fac_say(f, vm, "hostname", (char *)NULL);
     cr_assert_str_eq(said, p->hostname, "%s: hostname", id);
-    if (vm->spec.network.enabled) {
+    if (vm->spec.network.mode) {
         said = fac_sh(f, vm,
                       "for d in /sys/class/net/*; do [ ${d##*/} = lo ] || cat $d/address; done");
         cr_assert_str_eq(said, p->mac, "%s: MAC", id);

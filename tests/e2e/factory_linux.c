@@ -79,7 +79,7 @@ Test(factory_linux, nic_without_a_tap, .timeout = 240)
     FAC_LINUX_OR_SKIP("factory_linux", "nic_without_a_tap");
     fac_open(&f, &(struct vf_sync_options){.trial_clones = 1});
     struct vf_spec spec = fac_linux("net", VF_ACCEL_TCG, NULL);
-    spec.network.enabled = true;
+    spec.network.mode = VF_NETWORK_EXTERNAL;
     struct vf_generation *gen = fac_build(&f, &spec);
     vm[0] = fac_clone(&f, gen);
     vm[1] = fac_clone(&f, gen);
@@ -150,7 +150,7 @@ Test(factory_linux, nic_with_a_tap, .timeout = 240)
     make_tap(taps[1], "10.7.1.1/24");
     fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
     struct vf_spec spec = fac_linux("net", VF_ACCEL_TCG, NULL);
-    spec.network.enabled = true;
+    spec.network.mode = VF_NETWORK_EXTERNAL;
     struct vf_generation *gen = fac_build(&f, &spec);
     for (uint8_t i = 0; i < 2; i++) {
         struct vf_vm_options o = {
@@ -180,7 +180,7 @@ Test(factory_linux, q35, .timeout = 240)
     fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
     struct vf_spec spec = fac_linux("q35", VF_ACCEL_TCG, NULL);
     spec.machine = VF_MACHINE_Q35;
-    spec.network.enabled = true;
+    spec.network.mode = VF_NETWORK_EXTERNAL;
     spec.vcpus = 2;
     fac_set_root(&spec, sup_guest_file("root.ext4"));
     struct vf_generation *gen = fac_build(&f, &spec);

@@ -29,7 +29,7 @@ Test(templates_spec, defaults)
     cr_expect_eq(spec.warmup.timeout_ms, 60000);
     cr_expect_eq(spec.park, VF_PARK_PAUSED);
     cr_expect_not(spec.balloon);
-    cr_expect_not(spec.network.enabled);
+    cr_expect_eq(spec.network.mode, VF_NETWORK_NONE);
     cr_expect_not(spec.boot.has_root);
     cr_expect_null(spec.boot.initrd);
     cr_expect_null(vf_spec_warmup(&spec, 0));
@@ -42,7 +42,7 @@ static const char full[] =
     "{\"name\":\"web\",\"vmm\":\"qemu\",\"machine\":\"q35\",\"accel\":\"tcg\",\"vcpus\":64,"
     "\"memory\":{\"size_mib\":1048576},\"boot\":{\"kernel\":\"/k\",\"initrd\":\"/i\","
     "\"root\":{\"image\":\"/r\",\"format\":\"qcow2\"},\"cmdline\":\"quiet\"},"
-    "\"network\":{\"enabled\":true},\"agent\":{\"channel\":\"serial\",\"ready_timeout_ms\":1},"
+    "\"network\":{\"mode\":\"external\"},\"agent\":{\"channel\":\"serial\",\"ready_timeout_ms\":1},"
     "\"warmup\":{\"commands\":[[\"/bin/sh\",\"-c\",\"a\\nb\"],[\"x\"]],\"timeout_ms\":5},"
     "\"balloon\":true,\"park\":\"running\"}";
 
@@ -218,7 +218,7 @@ static const struct {
     {WITH("\"accel\":\"hvf\""), "accel: must be \"auto\", \"kvm\" or \"tcg\""},
     {WITH("\"park\":\"stopped\""), "park: must be \"auto\", \"paused\" or \"running\""},
     {WITH("\"balloon\":1"), "web.json: balloon: "},
-    {WITH("\"network\":{\"enabled\":\"yes\"}"), "network.enabled: "},
+    {WITH("\"network\":{\"mode\":\"yes\"}"), "network.mode: "},
     {WITH("\"agent\":{\"channel\":\"none\"}"),
      "agent.channel: must be \"virtio-serial\", \"serial\" or \"vsock\" (is \"none\")"},
     {WITH("\"agent\":{\"ready_timeout_ms\":0}"), "agent.ready_timeout_ms: must be at least 1"},

@@ -111,7 +111,7 @@ static void common(struct args *a, const struct vf_floor *f, const char *what, c
     add(a, "--accel", vf_accel_names[accel]);
     add(a, "--channel", vf_channel_names[spec->agent.channel]);
     add(a, "--memory-mib", a->mib);
-    add(a, "--nics", spec->network.enabled ? "1" : "0");
+    add(a, "--nics", spec->network.mode != VF_NETWORK_NONE ? "1" : "0");
     add(a, "--dir", f->dir);
 }
 
