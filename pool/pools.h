@@ -97,6 +97,14 @@ struct vf_acquire_options {
     unsigned require;   /* bits of VF_REQUIRE; 0: any source */
     int64_t timeout_ms; /* for all of it; 0: 30000 */
     int64_t ttl_ms;     /* of the lease; 0: none */
+    /* What the caller brings for a template of the mode external; NULL: nothing. All of it is copied, descriptors too.
+     * Refused with VF_INVALID_ARGUMENT for any other mode. */
+    const struct vf_vm_options *network;
+    /* Of this host, that lead to the guest, instead of the spec's; port 0: one of the daemon's range. At most
+     * VF_PORTS_MAX, copied. Only for templates of the modes nat and bridge. */
+    const struct vf_port *ports;
+    int n_ports;
+    bool has_ports; /* false: the spec's */
 };
 struct vf_acquire;
 /* Exactly one of vm and err is set. retry_after_s > 0 with VF_BUSY. */
