@@ -42,6 +42,7 @@ static void capabilities(const char *version, struct vf_vmm_caps *ret)
         .kvm = true,
         .qcow2 = true,
         .nic_fds = true,
+        .nic_queues = VF_VM_MAX_QUEUE_PAIRS,
         .on_demand = !version || atoi(version) >= VF_CH_ON_DEMAND_MAJOR,
         .prefault = true,
         .mergeable = true,
@@ -374,6 +375,8 @@ static int launch(struct vf_ch *c, const struct vf_vm_config *cfg, struct pieces
         .output = p->output_write,
         .has_cwd = true,
         .cwd_fd = c->dirfd,
+        .has_netns = cfg->has_netns,
+        .netns_fd = cfg->netns_fd,
         .die_with_parent = cfg->die_with_parent,
         .record = p->record,
     };

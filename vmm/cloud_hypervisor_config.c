@@ -17,6 +17,7 @@
 #include "vmm/cloud_hypervisor.h"
 
 #define ZONE "mem0"
+#define MIN_MTU 1280
 
 /* ---- a config of our own */
 
@@ -64,7 +65,16 @@ static int check(const struct vf_vm_config *c, struct vf_error *err)
             vf_fail(err, VF_UNSUPPORTED,
                     "nics[%d]: Cloud Hypervisor needs a tap, or its descriptors", i);
             return vf_hint(err, "without either it would make a tap of its own, with an address");
-        }
+        } else if (c->nics[i].n_fds > c->vcpus) {
+            vf_fail(err, VF_INVALID_ARGUMENT,
+                    "nics[%d]: %d queue pairs (descriptors) for %d vCPUs: Cloud Hypervisor takes "
+                    "one for each at most",
+                    i, c->nics[i].n_fds, c->vcpus);
+            return vf_hint(err, "ask for fewer queues, or for more vCPUs");
+        } else if (c->nics[i].mtu && c->nics[i].mtu < MIN_MTU)
+            return vf_fail(err, VF_INVALID_ARGUMENT,
+                           "nics[%d].mtu: %d, Cloud Hypervisor takes at least %d", i,
+                           c->nics[i].mtu, MIN_MTU);
     return 0;
 }
 
@@ -76,7 +86,7 @@ static bool copy_string(const char *from, const char **ret)
 
 static int copy_nic(const struct vf_vm_nic *from, struct vf_vm_nic *ret, struct vf_error *err)
 {
-    *ret = (struct vf_vm_nic){.tap = NULL};
+    *ret = (struct vf_vm_nic){.mtu = from->mtu};
     memcpy(ret->mac, from->mac, sizeof(ret->mac));
     if (!from->n_fds && !copy_string(from->tap, &ret->tap))
         return vf_fail(err, VF_NO_MEMORY, "nics");
@@ -97,7 +107,7 @@ int vf_ch_config_copy(const struct vf_vm_config *from, struct vf_vm_config *ret,
         return r;
     struct vf_vm_config c = *from;
     c.id = c.binary = c.kernel = c.initrd = c.cmdline = NULL;
-    c.dirfd = c.memory_fd = -1;
+    c.dirfd = c.memory_fd = c.netns_fd = -1;
     c.n_disks = c.n_nics = 0;
     bool ok = copy_string(from->kernel, &c.kernel) && copy_string(from->initrd, &c.initrd) &&
               copy_string(from->cmdline, &c.cmdline);
@@ -183,6 +193,10 @@ static void put_nic(struct vf_json_writer *w, const struct vf_vm_config *c, int 
         vf_jw_string(w, "tap", n->tap);
     vf_jw_string(w, "mac", mac);
     vf_jw_int(w, "num_queues", n->n_fds ? 2 * n->n_fds : 2);
+    /* It sets the interface of that name to it, so it must be where the interface is. Else the guest is told the
+     * interface's own. */
+    if (n->mtu && c->has_netns)
+        vf_jw_int(w, "mtu", n->mtu);
     vf_jw_end(w, '}');
 }
 
@@ -401,6 +415,8 @@ static int edit_nics(struct edits *e, const struct vf_vm_config *c, const struct
         /* Numbers of descriptors are none of ours: the real ones come with the request. */
         edit(e, n_fds ? NULL : quoted(e, c->nics[i].tap), "net.%d.tap", at);
         edit(e, n_fds ? invalid[n_fds - 1] : NULL, "net.%d.fds", at);
+        edit(e, NULL, "net.%d.mtu",
+             at); /* the guest knows it, and the interface is not to be changed */
     }
     return 0;
 }

@@ -72,6 +72,9 @@ void vf_vm_gone(struct vf_vm *vm);
 bool vf_vm_close_begin(struct vf_vm *vm);
 void vf_vm_handle_closed(void *vm);
 void vf_vm_close_end(struct vf_vm *vm);
+/* Its namespace and its NICs (nics.c); name: the driver's. The front does it before create. */
+int vf_vm_check_network(const struct vf_vm_config *c, const struct vf_vmm_caps *caps,
+                        const char *name, struct vf_error *err);
 /* Keeps the last of what was said. */
 void vf_vm_say(struct vf_vm *vm, const char *text, size_t len);
 

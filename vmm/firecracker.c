@@ -46,6 +46,7 @@ static void capabilities(const char *version, struct vf_vmm_caps *ret)
         .kvm = true,
         .adopt = true,
         .early_channel = true,
+        .nic_queues = 1,
     };
 }
 
@@ -193,6 +194,8 @@ static int launch(struct vf_firecracker *f, const struct vf_vm_config *c,
         .output_fd = p->output,
         .has_cwd = true,
         .cwd_fd = f->dirfd,
+        .has_netns = c->has_netns,
+        .netns_fd = c->netns_fd,
         .max_files = MAX_FILES,
         .die_with_parent = c->die_with_parent,
         .record = p->record,

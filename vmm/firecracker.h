@@ -34,6 +34,12 @@ struct vf_firecracker_request {
     char path[40];
     char *body; /* owned; NULL: none */
 };
+struct vf_firecracker_nic {
+    char tap[16];
+    uint8_t mac[6];
+    int mtu;
+    struct vf_firecracker_request *request; /* of the set-up; NULL: none */
+};
 /* Machine, kernel, vsock, entropy, balloon, disks and NICs. */
 #define VF_FIRECRACKER_MAX_SETUP (5 + VF_VM_MAX_DISKS + VF_VM_MAX_NICS)
 
@@ -59,7 +65,7 @@ struct vf_firecracker {
     int version; /* major * 1000000 + minor * 1000 + patch */
     struct vf_firecracker_request setup[VF_FIRECRACKER_MAX_SETUP];
     int n_setup, next_setup;
-    char taps[VF_VM_MAX_NICS][16]; /* for a restore */
+    struct vf_firecracker_nic nics[VF_VM_MAX_NICS];
     int n_nics;
     bool vsock, balloon;
     int memory_fd; /* of a template: where a save writes; -1: nowhere */
@@ -108,6 +114,8 @@ void vf_firecracker_remove_files(struct vf_firecracker *f);
 /* Checks c and fills f->setup (nothing for one to be restored). */
 int vf_firecracker_prepare(struct vf_firecracker *f, const struct vf_vm_config *c,
                            struct vf_error *err);
+/* The version is known: what it knows more of is told. */
+int vf_firecracker_fit_setup(struct vf_firecracker *f, struct vf_error *err);
 void vf_firecracker_forget_setup(struct vf_firecracker *f);
 /* The body of PUT /snapshot/load; malloc'd, NULL without memory. */
 char *vf_firecracker_load_body(const struct vf_firecracker *f, const char *state_path);

@@ -186,7 +186,7 @@ static void on_version(struct vf_firecracker *f, const struct vf_vmm_http_reply 
     const char *version = vf_json_str(vf_json_get(reply->json, "firecracker_version"), "");
     snprintf(info->version, sizeof(info->version), "%s", version);
     f->version = vf_firecracker_version(version);
-    if (vf_firecracker_check_version(f, &e) < 0)
+    if (vf_firecracker_check_version(f, &e) < 0 || vf_firecracker_fit_setup(f, &e) < 0)
         vf_vm_op_done(&f->vm, &e);
     else
         next_setup(f);

@@ -12,6 +12,7 @@
 #define MIN_VERSION VF_FIRECRACKER_VERSION(1, 4, 0)     /* has the entropy device */
 #define OVERRIDE_NET VF_FIRECRACKER_VERSION(1, 12, 0)   /* network_overrides */
 #define ADVANCE_CLOCK VF_FIRECRACKER_VERSION(1, 15, 1)  /* clock_realtime */
+#define NIC_MTU VF_FIRECRACKER_VERSION(1, 16, 0)        /* network-interfaces: mtu */
 #define OVERRIDE_VSOCK VF_FIRECRACKER_VERSION(1, 16, 0) /* vsock_override */
 
 int vf_firecracker_version(const char *text)
@@ -134,19 +135,43 @@ static void disk(struct vf_firecracker *f, const struct vf_vm_disk *d, int i)
     add(f, path)->body = vf_jw_finish(&w);
 }
 
-static void nic(struct vf_firecracker *f, const struct vf_vm_nic *n, int i)
+static char *nic_body(const struct vf_firecracker_nic *n, int i, bool with_mtu)
 {
-    char path[40], mac[18];
+    char id[16], mac[18];
     struct vf_json_writer w = {0};
-    snprintf(path, sizeof(path), "/network-interfaces/net%d", i);
+    snprintf(id, sizeof(id), "net%d", i);
     snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1], n->mac[2],
              n->mac[3], n->mac[4], n->mac[5]);
     vf_jw_begin(&w, NULL, '{');
-    vf_jw_string(&w, "iface_id", strrchr(path, '/') + 1);
+    vf_jw_string(&w, "iface_id", id);
     vf_jw_string(&w, "host_dev_name", n->tap);
     vf_jw_string(&w, "guest_mac", mac);
+    if (with_mtu && n->mtu)
+        vf_jw_int(&w, "mtu", n->mtu);
     vf_jw_end(&w, '}');
-    add(f, path)->body = vf_jw_finish(&w);
+    return vf_jw_finish(&w);
+}
+
+static void nic(struct vf_firecracker *f, int i)
+{
+    char path[40];
+    snprintf(path, sizeof(path), "/network-interfaces/net%d", i);
+    struct vf_firecracker_request *r = add(f, path);
+    r->body = nic_body(&f->nics[i], i, false);
+    f->nics[i].request = r;
+}
+
+int vf_firecracker_fit_setup(struct vf_firecracker *f, struct vf_error *err)
+{
+    for (int i = 0; i < f->n_nics && f->version >= NIC_MTU; i++) {
+        struct vf_firecracker_request *r = f->nics[i].request;
+        if (!r)
+            continue;
+        free(r->body);
+        if (!(r->body = nic_body(&f->nics[i], i, true)))
+            return vf_fail(err, VF_NO_MEMORY, "Firecracker's set-up");
+    }
+    return 0;
 }
 
 /* cid: any, for the host tells guests apart by their sockets. */
@@ -169,8 +194,11 @@ int vf_firecracker_prepare(struct vf_firecracker *f, const struct vf_vm_config *
     f->balloon = c->balloon;
     f->vsock = c->channel == VF_CHANNEL_VSOCK;
     f->n_nics = c->n_nics;
-    for (int i = 0; i < c->n_nics; i++)
-        snprintf(f->taps[i], sizeof(f->taps[i]), "%s", c->nics[i].tap);
+    for (int i = 0; i < c->n_nics; i++) {
+        snprintf(f->nics[i].tap, sizeof(f->nics[i].tap), "%s", c->nics[i].tap);
+        memcpy(f->nics[i].mac, c->nics[i].mac, sizeof(f->nics[i].mac));
+        f->nics[i].mtu = c->nics[i].mtu;
+    }
     if (c->incoming)
         return 0;
     machine(f, c);
@@ -179,7 +207,7 @@ int vf_firecracker_prepare(struct vf_firecracker *f, const struct vf_vm_config *
     for (int i = 0; i < c->n_disks; i++)
         disk(f, &c->disks[i], i);
     for (int i = 0; i < c->n_nics; i++)
-        nic(f, &c->nics[i], i);
+        nic(f, i);
     devices(f, c);
     for (int i = 0; i < f->n_setup; i++)
         if (!f->setup[i].body)
@@ -214,7 +242,7 @@ char *vf_firecracker_load_body(const struct vf_firecracker *f, const char *state
             snprintf(id, sizeof(id), "net%d", i);
             vf_jw_begin(&w, NULL, '{');
             vf_jw_string(&w, "iface_id", id);
-            vf_jw_string(&w, "host_dev_name", f->taps[i]);
+            vf_jw_string(&w, "host_dev_name", f->nics[i].tap);
             vf_jw_end(&w, '}');
         }
         vf_jw_end(&w, ']');

@@ -1,9 +1,9 @@
 /* Launching and watching a process, and its end.
  *
  * Happy path: block signals; clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD) on a small stack of its own
- * (a fork would copy the page tables of the whole daemon); the child sets itself up by system calls
- * alone, writes into its record who it is, and execs; the parent goes on, reads the start time and, later, is
- * woken through the pidfd.
+ * (a fork would copy the page tables of the whole daemon); the child writes into its record who it is, enters its
+ * network namespace, sets itself up by system calls alone, and execs; the parent goes on, reads the start time and,
+ * later, is woken through the pidfd.
  * On the way: a failing call in the child stores its errno in memory both share and _exits; the
  * parent reaps it and returns the error.
  */
@@ -37,6 +37,8 @@ struct child {
     volatile int errnum;
     const char *volatile what;
 };
+
+static const char enter_netns[] = "enter the network namespace (netns_fd)";
 
 static int child_fail(struct child *c, const char *what)
 {
@@ -72,6 +74,9 @@ static int child_main(void *arg)
     if (l->record >= 0 && (!copy_to_record(l->record, "/proc/self/stat") ||
                            !copy_to_record(l->record, "/proc/sys/kernel/random/boot_id")))
         return child_fail(c, "record");
+    /* The child alone goes there: its descriptors of namespaces are ours, and end with exec. */
+    if (l->has_netns && setns(l->netns_fd, CLONE_NEWNET) < 0)
+        return child_fail(c, enter_netns);
 
     if (l->die_with_parent) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
@@ -134,6 +139,17 @@ static uint64_t read_start_ticks(pid_t pid)
     return vf_process_start_ticks(text);
 }
 
+static int netns_failed(const struct vf_launch *l, int errnum, struct vf_error *err)
+{
+    if (errnum == EINVAL)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "launch %s: %s: it is no network namespace",
+                       l->binary, enter_netns);
+    int r = vf_fail_errno(err, errnum, "launch %s: %s", l->binary, enter_netns);
+    if (errnum == EPERM)
+        vf_hint(err, "it needs CAP_SYS_ADMIN: run as root, or set the spec's network to none");
+    return r;
+}
+
 int vf_process_launch(const struct vf_launch *l, struct vf_process *ret, struct vf_error *err)
 {
     if (l->n_fds > VF_LAUNCH_MAX_FDS)
@@ -167,6 +183,8 @@ int vf_process_launch(const struct vf_launch *l, struct vf_process *ret, struct 
         waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED);
         vf_close_fd(&pidfd);
         int r = vf_fail_errno(err, c.errnum, "launch %s: %s", l->binary, c.what);
+        if (c.what == enter_netns)
+            return netns_failed(l, c.errnum, err);
         if (c.errnum == ENOEXEC)
             r = vf_fail(err, VF_INVALID_ARGUMENT, "launch %s: %s: not a program this host can run",
                         l->binary, c.what);

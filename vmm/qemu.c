@@ -44,6 +44,9 @@ static void capabilities(const char *version, struct vf_vmm_caps *ret)
         .adopt = true,
         .early_channel = true,
         .qcow2 = true,
+        .nic_fds = true,
+        .nic_queues = VF_VM_MAX_QUEUE_PAIRS,
+        .nic_bare = true,
     };
 }
 
@@ -332,6 +335,8 @@ static int launch(struct vf_qemu *q, const struct vf_vm_config *c, struct pieces
         .fds = args.fds,
         .n_fds = args.n_fds,
         .output = p->output_write,
+        .has_netns = c->has_netns,
+        .netns_fd = c->netns_fd,
         .die_with_parent = c->die_with_parent,
         .record = p->record,
     };

@@ -102,19 +102,39 @@ static void disk(struct vf_qemu_args *a, const struct vf_vm_disk *d, int i, cons
     add(a, "virtio-blk-%s,id=blk%d,drive=%s", suffix, i, node);
 }
 
+/* No vhost: its worker in the kernel would run outside QEMU's sandbox, and it has no part in what is saved. */
+static void netdev(struct vf_qemu_args *a, const struct vf_vm_nic *n, int i)
+{
+    char fds[VF_VM_MAX_QUEUE_PAIRS * 4] = "";
+    for (int k = 0; k < n->n_fds; k++) {
+        size_t len = strlen(fds);
+        snprintf(fds + len, sizeof(fds) - len, "%s%d", k ? ":" : "", inherit(a, n->fds[k]));
+    }
+    add(a, "-netdev");
+    if (n->n_fds)
+        add(a, "tap,id=net%d,fds=%s", i, fds);
+    else
+        add(a, "tap,id=net%d,ifname=%s,script=no,downscript=no", i, n->tap);
+}
+
 static void nic(struct vf_qemu_args *a, const struct vf_vm_nic *n, int i, bool pci)
 {
     const uint8_t *m = n->mac;
-    if (n->tap) {
-        add(a, "-netdev");
-        add(a, "tap,id=net%d,ifname=%s,script=no,downscript=no", i, n->tap);
-    }
-    char peer[24] = "";
-    if (n->tap)
+    char peer[24] = "", mtu[24] = "", queues[32] = "";
+    if (n->n_fds || n->tap) {
+        netdev(a, n, i);
         snprintf(peer, sizeof(peer), ",netdev=net%d", i);
+    }
+    if (n->mtu)
+        snprintf(mtu, sizeof(mtu), ",host_mtu=%d", n->mtu);
+    if (n->n_fds > 1 && pci) /* an interrupt for each queue, for control and for changes */
+        snprintf(queues, sizeof(queues), ",mq=on,vectors=%d", 2 * n->n_fds + 2);
+    else if (n->n_fds > 1)
+        snprintf(queues, sizeof(queues), ",mq=on");
     add(a, "-device");
-    add(a, "virtio-net-%s,id=nic%d,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s", pci ? "pci" : "device",
-        i, m[0], m[1], m[2], m[3], m[4], m[5], peer, pci ? ",romfile=" : "");
+    add(a, "virtio-net-%s,id=nic%d,mac=%02x:%02x:%02x:%02x:%02x:%02x%s%s%s%s",
+        pci ? "pci" : "device", i, m[0], m[1], m[2], m[3], m[4], m[5], peer, mtu, queues,
+        pci ? ",romfile=" : "");
 }
 
 /* A tap's name goes into a comma-separated option. */

@@ -281,16 +281,12 @@ static int check_config(const struct vf_vm_config *c, const struct vf_vmm_caps *
         if (strcmp(c->disks[i].format, "qcow2") == 0 && !caps->qcow2)
             return vf_fail(err, VF_UNSUPPORTED, "disks[%d]: format: %s takes raw images only", i,
                            name);
-    for (int i = 0; i < c->n_nics; i++)
-        if (c->nics[i].n_fds && !caps->nic_fds)
-            return vf_fail(err, VF_UNSUPPORTED, "nics[%d]: %s takes a tap by its name only", i,
-                           name);
     if ((c->channel == VF_CHANNEL_SERIAL && !caps->channel_serial) ||
         (c->channel == VF_CHANNEL_VSOCK && !caps->channel_vsock) ||
         (c->channel == VF_CHANNEL_VIRTIO_SERIAL && !caps->channel_virtio_serial))
         return vf_fail(err, VF_UNSUPPORTED, "channel: %s has no %s", name,
                        vf_channel_names[c->channel]);
-    return 0;
+    return vf_vm_check_network(c, caps, name, err);
 }
 
 static int open_timer(struct vf_vm *vm, const char *what, struct vf_error *err)
