@@ -42,12 +42,24 @@ void send_error(uint32_t id, uint32_t linux_errno, const char *text)
 static void choose_misbehaviour(const char *word)
 {
     static const char *const names[] = {
-        [IGNORE_RESEED] = "ignore-reseed", [NO_DIGEST] = "no-digest",
-        [STALE_NONCE] = "stale-nonce",     [MUTE] = "mute",
-        [HALF_FRAME] = "half-frame",       [FLOOD] = "flood",
-        [FLOOD_GARBAGE] = "flood-garbage", [MUTE_BOOT] = "mute-boot",
-        [PANIC_BOOT] = "panic-boot",       [LATE_CLOCK] = "late-clock",
+        [IGNORE_RESEED] = "ignore-reseed",
+        [NO_DIGEST] = "no-digest",
+        [STALE_NONCE] = "stale-nonce",
+        [MUTE] = "mute",
+        [HALF_FRAME] = "half-frame",
+        [FLOOD] = "flood",
+        [FLOOD_GARBAGE] = "flood-garbage",
+        [MUTE_BOOT] = "mute-boot",
+        [PANIC_BOOT] = "panic-boot",
+        [LATE_CLOCK] = "late-clock",
         [SAME_IDENTITY] = "same-identity",
+        [WRONG_MAC] = "wrong-mac",
+        [WRONG_IPV4] = "wrong-ipv4",
+        [WRONG_IPV6] = "wrong-ipv6",
+        [WRONG_MTU] = "wrong-mtu",
+        [WRONG_DNS] = "wrong-dns",
+        [NO_DNS] = "no-dns",
+        [WRONG_GATEWAY_MAC] = "wrong-gateway-mac",
     };
     size_t len;
     const char *p = cmdline_value(word, &len);
@@ -185,11 +197,14 @@ void main_loop(void)
     while (misbehaviour == MUTE_BOOT)
         ;
     bool has_vsock = vsock_init();
+    net_there = net_init();
     serial_write((const uint8_t *)"", 1);
     for (;;) {
         bool quiet = !serve(&com1);
         if (has_vsock && serve_vsock())
             quiet = false;
+        if (net_there)
+            net_poll();
         if (quiet)
             exec_step();
     }

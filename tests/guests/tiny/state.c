@@ -59,7 +59,8 @@ void state_put_hello(struct vf_wire_writer *w)
     }
     vf_wire_put(w, VF_TAG_AGENT, agent, sizeof(agent) - 1);
     vf_wire_put_u32(w, VF_TAG_FEATURES,
-                    VF_FEATURE_EXEC | VF_FEATURE_RESEED | VF_FEATURE_CLOCK | VF_FEATURE_IDENTITY);
+                    VF_FEATURE_EXEC | VF_FEATURE_RESEED | VF_FEATURE_CLOCK | VF_FEATURE_IDENTITY |
+                        (net_there ? VF_FEATURE_NET | VF_FEATURE_NET2 : 0));
 }
 
 static void reseed(const uint8_t *entropy, size_t len, struct vf_wire_writer *w)
@@ -84,6 +85,7 @@ void state_renew(const struct vf_wire_frame *f, struct vf_wire_writer *w)
     uint16_t tag;
     const uint8_t *p;
 
+    net_renew_begin();
     while (vf_wire_next(f, &pos, &tag, &p, &len) > 0) {
         if (tag == VF_TAG_NONCE && len == sizeof(nonce)) {
             memcpy(nonce, p, len);
@@ -106,6 +108,8 @@ void state_renew(const struct vf_wire_frame *f, struct vf_wire_writer *w)
                 hostname[len] = 0;
             }
             vf_wire_put(w, VF_TAG_HOSTNAME, hostname, text_len(hostname));
+        } else if (net_there) {
+            net_renew(tag, p, len, w);
         }
     }
 }

@@ -5,6 +5,7 @@
  *     start.c   entry from the VMM, command line, memory functions
  *     serial.c  COM1
  *     virtio*.c, vsock.c  the vsock device (virtio.h)
+ *     net*.c    the NIC: ARP, neighbours, ping, and a responder on UDP port 7
  *     clock.c   time from the TSC
  *     state.c   what a clone must get anew: random state, clock, identity, nonce
  *     exec.c    the built-in commands and their streams
@@ -80,6 +81,17 @@ size_t vsock_read(uint8_t *buf, size_t max);
 void vsock_write(const uint8_t *data, size_t len);
 extern uint32_t vsock_talks; /* connections so far */
 
+/* --- net.c */
+/* False: there is no NIC. */
+bool net_init(void);
+extern bool net_there;
+/* Takes and answers what has come in; must be called for anything to go on there. */
+void net_poll(void);
+/* --- net_state.c: who the NIC is */
+/* A RENEW begins; one of its records, taken and answered as read back if it is the NIC's. */
+void net_renew_begin(void);
+void net_renew(uint16_t tag, const uint8_t *p, size_t len, struct vf_wire_writer *w);
+
 /* --- clock.c: ns since the clock was made; goes on across a restore like the TSC does */
 void clock_init(void);
 int64_t clock_ns(void);
@@ -98,6 +110,13 @@ enum misbehaviour {
     PANIC_BOOT,
     LATE_CLOCK,    /* ignores TIME, is 10 s off */
     SAME_IDENTITY, /* ignores MACHINE_ID and HOSTNAME */
+    WRONG_MAC,     /* from here on: a NIC that did not take what it was told */
+    WRONG_IPV4,
+    WRONG_IPV6,
+    WRONG_MTU,
+    WRONG_DNS,
+    NO_DNS,
+    WRONG_GATEWAY_MAC,
 };
 extern enum misbehaviour misbehaviour;
 extern bool frozen; /* since a FREEZE was answered */

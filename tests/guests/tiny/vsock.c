@@ -31,7 +31,7 @@ struct packet {
 
 #define INPUT 32768 /* what the host may send unread */
 
-static const struct virtio_bus *bus;
+static struct virtio_device device;
 static struct virtq queues[QUEUES];
 static struct packet rx[RING], tx[RING];
 static uint64_t events[RING];
@@ -50,7 +50,7 @@ uint32_t vsock_talks;
 
 static int free_tx(void)
 {
-    return tx_sent < RING ? (int)tx_sent : virtq_take(&queues[TX]);
+    return tx_sent < RING ? (int)tx_sent : virtq_take(&queues[TX], NULL);
 }
 
 static struct packet *await_tx(int *ret_i)
@@ -77,7 +77,7 @@ static void send_packet(int i, enum op op, uint32_t port, uint32_t guest_port, u
                            .fwd_cnt = peer.rx_taken};
     peer.rx_told = peer.rx_taken;
     virtq_post(&queues[TX], (unsigned)i, p, (uint32_t)sizeof(p->h) + len, 0);
-    bus->notify(TX);
+    virtio_notify(&device, TX);
 }
 
 static void say(enum op op, uint32_t port, uint32_t guest_port)
@@ -166,39 +166,34 @@ static void poll_device(void)
     int i;
 
     if (queues[EVENTS].used.index != queues[EVENTS].seen) {
-        while ((i = virtq_take(&queues[EVENTS])) >= 0) {
+        while ((i = virtq_take(&queues[EVENTS], NULL)) >= 0) {
             peer.open = false; /* TRANSPORT_RESET is the only event there is */
             virtq_post(&queues[EVENTS], (unsigned)i, &events[i], sizeof(events[i]), DESC_WRITE);
         }
-        bus->notify(EVENTS);
+        virtio_notify(&device, EVENTS);
     }
     before = queues[RX].avail.index;
     if (queues[RX].used.index == queues[RX].seen)
         return;
-    while ((i = virtq_take(&queues[RX])) >= 0) {
+    while ((i = virtq_take(&queues[RX], NULL)) >= 0) {
         take_packet(&rx[i]);
         virtq_post(&queues[RX], (unsigned)i, &rx[i], sizeof(rx[i]), DESC_WRITE);
         if (virtq_starved(&queues[RX], before))
-            bus->notify(RX);
+            virtio_notify(&device, RX);
         before = queues[RX].avail.index;
     }
 }
 
 bool vsock_init(void)
 {
-    bus = virtio_mmio_find(TYPE_VSOCK);
-    if (!bus)
-        bus = virtio_pci_find(TYPE_VSOCK);
-    if (!bus || !virtio_start(bus, queues, QUEUES)) {
-        bus = NULL;
+    if (!virtio_start(&device, TYPE_VSOCK, 0, queues, QUEUES))
         return false;
-    }
     for (unsigned i = 0; i < RING; i++) {
         virtq_post(&queues[RX], i, &rx[i], sizeof(rx[i]), DESC_WRITE);
         virtq_post(&queues[EVENTS], i, &events[i], sizeof(events[i]), DESC_WRITE);
     }
-    bus->notify(RX);
-    bus->notify(EVENTS);
+    virtio_notify(&device, RX);
+    virtio_notify(&device, EVENTS);
     return true;
 }
 
