@@ -44,6 +44,7 @@ const struct vf_http_route vf_api_routes[] = {
     {"POST", "/v1/vms/{id}/renew", false, vf_api_vms_renew},
     {"DELETE", "/v1/vms/{id}", false, vf_api_vms_release},
     {"POST", "/v1/vms/{id}/exec", false, vf_api_vms_exec},
+    {"POST", "/v1/taps", false, vf_api_taps_create},
     {"GET", "/v1/events", false, vf_api_events},
     {.method = NULL},
 };
@@ -260,5 +261,5 @@ void vf_api_close(struct vf_api *a, void (*done)(void *arg), void *arg)
     if (a->upgrades == NULL)
         vf_api_upgrades_over(a);
     else
-        vf_exec_upgrades_end(a);
+        vf_api_upgrades_end(a);
 }

@@ -4,15 +4,16 @@
  * hangs up while it waits cancels its request, one that closes without having read the answer gives
  * the VM up. The request is one allocation, which lives until the answer's fate is known.
  */
-#include "pool/api_internal.h"
+#include "pool/api_network.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "pool/api_taps.h"
 
 #define ID_SIZE 64
 /* What a VM as JSON takes, so that its text is not moved while it is written. */
-#define USUAL_JSON 2048
+#define USUAL_JSON 3072
 
 struct acquire {
     struct vf_pools *pools;
@@ -25,6 +26,9 @@ struct body {
     char *template_name;
     struct vf_strv require;
     int64_t timeout_ms, ttl_ms;
+    struct vf_json_array ports; /* of struct vf_port_body */
+    struct vf_network_body network;
+    bool has_ports, has_network;
 };
 static const struct vf_json_field body_fields[] = {
     {.name = "template",
@@ -52,6 +56,20 @@ static const struct vf_json_field body_fields[] = {
      .min = 0,
      .max = INT64_MAX / 1000000,
      .help = "When the lease ends by itself. Default 0: never."},
+    {.name = "ports",
+     .type = VF_JSON_OBJECT_ARRAY,
+     .offset = offsetof(struct body, ports),
+     .max = VF_PORTS_MAX,
+     .fields = vf_port_body_fields,
+     .item_size = sizeof(struct vf_port_body),
+     .present = offsetof(struct body, has_ports),
+     .help = "Ports of this host that lead to the guest. Default: the spec's."},
+    {.name = "network",
+     .type = VF_JSON_OBJECT,
+     .offset = offsetof(struct body, network),
+     .fields = vf_network_body_fields,
+     .present = offsetof(struct body, has_network),
+     .help = "What the caller brings, for a template whose network is external."},
     {.name = NULL},
 };
 
@@ -130,11 +148,40 @@ static void on_gone(void *arg)
     free(q);
 }
 
+/* What was brought and asked for. *ret_taps: what is used up once the pools have it; NULL: nothing. */
+static int read_network(const struct body *body, struct vf_api *a, const struct vf_caller *who,
+                        struct vf_port *ports, struct vf_vm_options *network,
+                        struct vf_acquire_options *o, struct vf_taps **ret_taps,
+                        struct vf_error *err)
+{
+    int r = 0;
+
+    if (body->has_ports) {
+        r = vf_ports_read(&body->ports, ports, err);
+        o->ports = ports;
+        o->n_ports = (int)body->ports.n;
+        o->has_ports = true;
+    }
+    if (r == 0 && body->has_network) {
+        r = vf_network_read(&body->network, who, network, err);
+        o->network = network;
+    }
+    if (r == 0 && body->has_network && body->network.taps != NULL) {
+        r = vf_taps_find(a, body->network.taps, who, ret_taps, err);
+        if (r == 0)
+            network->tap_fds = vf_taps_fds(*ret_taps, &network->n_tap_fds);
+    }
+    return r;
+}
+
 static void acquire(struct vf_http_req *req, struct vf_api *a, const struct body *body)
 {
     struct vf_acquire_options o = {.template_name = body->template_name,
                                    .timeout_ms = body->timeout_ms,
                                    .ttl_ms = body->ttl_ms};
+    struct vf_port ports[VF_PORTS_MAX];
+    struct vf_vm_options network;
+    struct vf_taps *taps = NULL;
     struct vf_error err = {0};
     struct vf_slot *vm = NULL;
     struct acquire *q = malloc(sizeof(*q));
@@ -148,8 +195,12 @@ static void acquire(struct vf_http_req *req, struct vf_api *a, const struct body
     *q = (struct acquire){.pools = a->pools, .req = req};
     r = require_bits(&body->require, &o.require, &err);
     if (r == 0)
+        r = read_network(body, a, vf_http_caller(req), ports, &network, &o, &taps, &err);
+    if (r == 0)
         r = vf_pools_acquire(a->pools, vf_http_caller(req), &o, on_acquired, q, &q->pending, &vm,
                              &retry_after_s, &err);
+    if (r >= 0 && taps != NULL)
+        vf_taps_used(taps);
     if (r < 0) {
         free(q);
         vf_http_reply_error(req, &err, retry_after_s);

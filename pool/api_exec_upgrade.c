@@ -13,20 +13,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include "pool/api_upgrade.h"
 #include "pool/exec_frames.h"
 #include "pool/exec_text.h"
 
 #define INPUT 16384
 #define DRAIN_AT_MOST (1 << 20)
 
-struct vf_exec_upgrade {
-    struct vf_api *api;
-    struct vf_exec_upgrade *prev, *next; /* of the API, once upgraded */
-    struct vf_exec *exec;                /* NULL: it has ended */
-    struct vf_http_upgraded *up;         /* NULL: not upgraded yet */
-    uv_poll_t poll;
-    int fd, polled;
-    bool closing;
+struct session {
+    struct vf_api_upgrade up;
+    struct vf_exec *exec; /* NULL: it has ended */
     /* to the client */
     struct vf_exec_queue queue;
     uint8_t head[VF_EXEC_FRAME_HEADER];
@@ -44,21 +40,12 @@ struct vf_exec_upgrade {
     int held_signal;
 };
 
-static void end_session(struct vf_exec_upgrade *s);
-static void flush(struct vf_exec_upgrade *s);
-
-static void free_session(struct vf_exec_upgrade *s)
-{
-    vf_exec_queue_free(&s->queue);
-    free(s->end);
-    free(s->in);
-    free(s);
-}
+static void flush(struct session *s);
 
 /* ---- to the client */
 
 /* Lays out the next frame; false: there is none now. */
-static bool next_frame(struct vf_exec_upgrade *s)
+static bool next_frame(struct session *s)
 {
     const uint8_t *data;
     size_t len;
@@ -80,7 +67,7 @@ static bool next_frame(struct vf_exec_upgrade *s)
 }
 
 /* What the socket took of the frame. */
-static void sent(struct vf_exec_upgrade *s, size_t n)
+static void sent(struct session *s, size_t n)
 {
     size_t head = VF_EXEC_FRAME_HEADER - s->head_at;
 
@@ -98,7 +85,7 @@ static void sent(struct vf_exec_upgrade *s, size_t n)
 }
 
 /* 1: all of the frame, 0: the socket is full, -1: the client is gone. */
-static int send_frame(struct vf_exec_upgrade *s)
+static int send_frame(struct session *s)
 {
     const uint8_t *body = NULL;
     size_t len;
@@ -112,7 +99,7 @@ static int send_frame(struct vf_exec_upgrade *s)
         struct iovec iov[2] = {{s->head + s->head_at, VF_EXEC_FRAME_HEADER - s->head_at},
                                {(void *)body, s->body_left}};
         struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-        ssize_t n = sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = sendmsg(s->up.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -123,24 +110,16 @@ static int send_frame(struct vf_exec_upgrade *s)
     return 1;
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
-static void update_poll(struct vf_exec_upgrade *s)
+static void update_poll(struct session *s)
 {
     bool blocked = s->held_len > 0 || s->held_end || s->held_signal != 0;
-    int events = UV_DISCONNECT;
+    int events = 0;
 
-    if (s->closing)
-        return;
     if (!blocked && !s->ended)
         events |= UV_READABLE;
     if (s->in_frame)
         events |= UV_WRITABLE;
-    if (events != s->polled && uv_poll_start(&s->poll, events, on_poll) < 0) {
-        end_session(s);
-        return;
-    }
-    s->polled = events;
+    vf_api_upgrade_poll(&s->up, events);
 }
 
 /* A socket closed with input unread resets the connection under what was just sent. */
@@ -153,18 +132,18 @@ static void drain(int fd)
         all += n;
 }
 
-static void flush(struct vf_exec_upgrade *s)
+static void flush(struct session *s)
 {
     int r = 1;
 
-    if (s->up == NULL || s->closing)
+    if (!vf_api_upgrade_open(&s->up))
         return;
     while (r == 1 && (s->in_frame || next_frame(s)))
         r = send_frame(s);
     if (r < 0 || (r == 1 && s->ended)) {
         if (r == 1)
-            drain(s->fd);
-        end_session(s);
+            drain(s->up.fd);
+        vf_api_upgrade_end(&s->up);
         return;
     }
     update_poll(s);
@@ -173,7 +152,7 @@ static void flush(struct vf_exec_upgrade *s)
 /* ---- the command */
 
 /* Ends it with err, whatever it does. */
-static void give_up(struct vf_exec_upgrade *s, const struct vf_error *err)
+static void give_up(struct session *s, const struct vf_error *err)
 {
     if (s->exec != NULL)
         vf_exec_abandon(s->exec);
@@ -185,7 +164,7 @@ static void give_up(struct vf_exec_upgrade *s, const struct vf_error *err)
 
 static void on_output(void *arg, int fd, const void *data, size_t len)
 {
-    struct vf_exec_upgrade *s = arg;
+    struct session *s = arg;
     struct vf_error err;
 
     if (vf_exec_queue_put(&s->queue, fd, data, len) < 0) {
@@ -197,7 +176,7 @@ static void on_output(void *arg, int fd, const void *data, size_t len)
 
 static void on_exited(void *arg, const struct vf_exec_status *status, const struct vf_error *err)
 {
-    struct vf_exec_upgrade *s = arg;
+    struct session *s = arg;
 
     s->exec = NULL;
     s->end = vf_exec_end_text(status, err);
@@ -208,7 +187,7 @@ static void on_exited(void *arg, const struct vf_exec_status *status, const stru
 /* ---- from the client */
 
 /* Gives the guest what waits for it; false: it takes no more now. A channel that broke is told of by on_exited. */
-static bool give_held(struct vf_exec_upgrade *s)
+static bool give_held(struct session *s)
 {
     struct vf_error err = {0};
     ssize_t n;
@@ -232,7 +211,7 @@ static bool give_held(struct vf_exec_upgrade *s)
     return s->held_len == 0 && !s->held_end && s->held_signal == 0;
 }
 
-static void process(struct vf_exec_upgrade *s)
+static void process(struct session *s)
 {
     struct vf_error err = {0};
     struct vf_exec_piece piece;
@@ -257,23 +236,23 @@ static void process(struct vf_exec_upgrade *s)
 
 static void on_writable(void *arg)
 {
-    struct vf_exec_upgrade *s = arg;
+    struct session *s = arg;
 
-    if (s->up != NULL && !s->closing)
+    if (vf_api_upgrade_open(&s->up))
         process(s);
 }
 
-static void on_readable(struct vf_exec_upgrade *s)
+static void on_readable(struct session *s)
 {
     ssize_t n;
 
     do {
-        n = recv(s->fd, s->in, s->in_cap, MSG_DONTWAIT);
+        n = recv(s->up.fd, s->in, s->in_cap, MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return;
     if (n <= 0) {
-        end_session(s);
+        vf_api_upgrade_end(&s->up);
         return;
     }
     s->in_len = (size_t)n;
@@ -281,91 +260,26 @@ static void on_readable(struct vf_exec_upgrade *s)
     process(s);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-    struct vf_exec_upgrade *s = poll->data;
+/* ---- life */
 
-    if (status < 0 || (events & UV_DISCONNECT)) {
-        end_session(s);
-        return;
-    }
+static void ready(struct vf_api_upgrade *u, int events)
+{
+    struct session *s = (struct session *)u;
+
     if (events & UV_READABLE)
         on_readable(s);
-    if (!s->closing && (events & UV_WRITABLE))
+    if (!u->closing && (events & UV_WRITABLE))
         flush(s);
 }
 
-/* ---- life */
-
-static void on_closed(uv_handle_t *h)
+static void begun(struct vf_api_upgrade *u, const char *extra, size_t extra_len)
 {
-    struct vf_exec_upgrade *s = h->data;
-    struct vf_api *a = s->api;
-    struct vf_http_upgraded *up;
-    bool last;
-
-    if (s->next != NULL)
-        s->next->prev = s->prev;
-    if (s->prev != NULL)
-        s->prev->next = s->next;
-    else
-        a->upgrades = s->next;
-    up = s->up;
-    last = a->upgrades == NULL && !a->http_closing;
-    free_session(s);
-    vf_http_upgrade_close(
-        up); /* it may be what the server's end waits for, and then a is no more */
-    if (last)
-        vf_api_upgrades_over(a);
-}
-
-static void end_session(struct vf_exec_upgrade *s)
-{
-    if (s->closing)
-        return;
-    s->closing = true;
-    if (s->exec != NULL)
-        vf_exec_abandon(s->exec);
-    s->exec = NULL;
-    uv_close((uv_handle_t *)&s->poll, on_closed);
-}
-
-void vf_exec_upgrades_end(struct vf_api *a)
-{
-    for (struct vf_exec_upgrade *s = a->upgrades; s != NULL; s = s->next)
-        end_session(s);
-}
-
-static void on_failed(void *arg)
-{
-    struct vf_exec_upgrade *s = arg;
-
-    if (s->exec != NULL)
-        vf_exec_abandon(s->exec);
-    free_session(s);
-}
-
-static void on_upgraded(void *arg, struct vf_http_upgraded *u, int fd, const char *extra,
-                        size_t extra_len)
-{
-    struct vf_exec_upgrade *s = arg;
+    struct session *s = (struct session *)u;
 
     s->in_cap = extra_len > INPUT ? extra_len : INPUT;
     s->in = malloc(s->in_cap);
-    if (s->in == NULL || uv_poll_init(s->api->loop, &s->poll, fd) < 0) {
-        vf_http_upgrade_close(u);
-        on_failed(s);
-        return;
-    }
-    s->poll.data = s;
-    s->up = u;
-    s->fd = fd;
-    s->next = s->api->upgrades;
-    if (s->next != NULL)
-        s->next->prev = s;
-    s->api->upgrades = s;
-    if (s->api->closing) {
-        end_session(s);
+    if (s->in == NULL) {
+        vf_api_upgrade_end(u);
         return;
     }
     if (extra_len > 0)
@@ -375,10 +289,30 @@ static void on_upgraded(void *arg, struct vf_http_upgraded *u, int fd, const cha
     flush(s);
 }
 
+static void ended(struct vf_api_upgrade *u)
+{
+    struct session *s = (struct session *)u;
+
+    if (s->exec != NULL)
+        vf_exec_abandon(s->exec);
+    s->exec = NULL;
+}
+
+static void freed(struct vf_api_upgrade *u)
+{
+    struct session *s = (struct session *)u;
+
+    vf_exec_queue_free(&s->queue);
+    free(s->end);
+    free(s->in);
+    free(s);
+}
+
 void vf_api_exec_upgrade(struct vf_http_req *req, struct vf_api *a, const struct vf_exec_body *body)
 {
     static const struct vf_exec_callbacks callbacks = {on_output, on_writable, on_exited};
-    struct vf_exec_upgrade *s = calloc(1, sizeof(*s));
+    static const struct vf_api_upgrade_ops ops = {VF_EXEC_PROTOCOL, begun, ready, ended, freed};
+    struct session *s = calloc(1, sizeof(*s));
     struct vf_error err = {0};
 
     if (s == NULL) {
@@ -386,10 +320,9 @@ void vf_api_exec_upgrade(struct vf_http_req *req, struct vf_api *a, const struct
         vf_http_reply_error(req, &err, 0);
         return;
     }
-    s->api = a;
     if (vf_api_exec_start(req, a, body, &callbacks, s, &s->exec) < 0) {
         free(s);
         return;
     }
-    vf_http_reply_upgrade(req, VF_EXEC_PROTOCOL, on_upgraded, on_failed, s);
+    vf_api_upgrade(req, a, &s->up, &ops);
 }

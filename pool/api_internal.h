@@ -2,9 +2,11 @@
 #ifndef VF_POOL_API_INTERNAL_H
 #define VF_POOL_API_INTERNAL_H
 
+#include <sys/queue.h>
 #include "pool/api.h"
 
-struct vf_exec_upgrade;
+struct vf_api_upgrade;
+struct vf_taps;
 struct vf_api {
     uv_loop_t *loop;
     struct vf_pools *pools;
@@ -13,7 +15,8 @@ struct vf_api {
     struct vf_http *http;
     int64_t began_us;
     bool stopping, closing, http_closing;
-    struct vf_exec_upgrade *upgrades; /* upgraded connections */
+    struct vf_api_upgrade *upgrades; /* upgraded connections */
+    LIST_HEAD(, vf_taps) taps;       /* those of them that brought taps, or will */
     void (*closed)(void *arg);
     void *closed_arg;
 };
@@ -38,8 +41,8 @@ void vf_api_list(struct vf_http_req *req, const struct vf_api *a, const char *ke
 /* The last upgraded connection is gone. */
 void vf_api_upgrades_over(struct vf_api *a);
 
-/* --- api_exec_upgrade.c */
-void vf_exec_upgrades_end(struct vf_api *a);
+/* --- api_upgrade.c */
+void vf_api_upgrades_end(struct vf_api *a);
 
 /* --- handlers; arg is the struct vf_api */
 void vf_api_version(struct vf_http_req *req, void *arg);
@@ -66,6 +69,7 @@ void vf_api_pools_set(struct vf_http_req *req, void *arg);
 void vf_api_pools_warm(struct vf_http_req *req, void *arg);
 void vf_api_pools_drain(struct vf_http_req *req, void *arg);
 void vf_api_vms_acquire(struct vf_http_req *req, void *arg); /* api_acquire.c */
+void vf_api_taps_create(struct vf_http_req *req, void *arg); /* api_taps.c */
 void vf_api_vms_list(struct vf_http_req *req, void *arg);    /* api_vms.c */
 void vf_api_vms_show(struct vf_http_req *req, void *arg);
 void vf_api_vms_renew(struct vf_http_req *req, void *arg);

@@ -313,6 +313,38 @@ static void exec_upgraded(struct talk *t, const char *path)
     dmn_hang_up(&c);
 }
 
+/* Bodies that say something wrong about networks; the template has none. */
+static void networks(struct talk *t)
+{
+    static const char *const bad[] = {
+        "\"ports\":[{}]",
+        "\"ports\":[{\"guest\":0}]",
+        "\"ports\":[{\"guest\":80,\"host\":65536}]",
+        "\"ports\":[{\"guest\":80,\"protocol\":\"sctp\"}]",
+        "\"network\":{}",
+        "\"network\":{\"namespace\":\"/run/netns/a\"}",
+        "\"network\":{\"namespace\":\"a\",\"tap\":\"tap0\"}",
+        "\"network\":{\"tap\":\"a-name-too-long-\"}",
+        "\"network\":{\"tap\":\"two words\"}",
+        "\"network\":{\"tap\":\"tap0\",\"bridge\":\"br0\"}",
+        "\"network\":{\"tap\":\"tap0\",\"mac\":\"02:00\"}",
+        "\"network\":{\"tap\":\"tap0\",\"address4\":\"10.0.0.1\"}",
+        "\"network\":{\"tap\":\"tap0\",\"address6\":\"fd00::1\"}",
+        "\"network\":{\"tap\":\"tap0\",\"taps\":\"00000000000000000000000000000000\"}",
+        "\"network\":{\"taps\":\"0\"}",
+    };
+    char body[200];
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(body, sizeof(body), "{\"template\":\"web\",%s}", bad[i]);
+        BAD("POST", "/v1/vms", body);
+    }
+    ASK(404, "POST", "/v1/vms",
+        "{\"template\":\"web\",\"network\":{\"taps\":\"00000000000000000000000000000000\"}}");
+    ask_as_nobody(t, 403, "POST", "/v1/vms",
+                  "{\"template\":\"web\",\"network\":{\"tap\":\"tap0\"}}");
+}
+
 static void vms(struct talk *t)
 {
     char *text = ask(t, 201, "POST", "/v1/vms", "{\"template\":\"web\"}"), path[128], sub[160];
@@ -329,6 +361,7 @@ static void vms(struct talk *t)
     BAD("POST", "/v1/vms", "{\"template\":\"web\",\"require\":[]}");
     BAD("POST", "/v1/vms", "{\"template\":\"web\",\"require\":[\"warm\"]}");
     BAD("POST", "/v1/vms", "{\"template\":\"web\",\"timeout\":1}");
+    networks(t);
     ASK(404, "POST", "/v1/vms", "{\"template\":\"wep\"}");
     ASK(200, "PATCH", "/v1/pools/web", "{\"max_leases\":2}");
     ASK(429, "POST", "/v1/vms", "{\"template\":\"web\"}");
@@ -371,6 +404,18 @@ static void vms(struct talk *t)
     ASK(404, "DELETE", "/v1/vms/nobody", NULL);
 }
 
+static void taps(struct talk *t)
+{
+    struct dmn_conn c;
+
+    ASK(400, "POST", "/v1/taps", NULL);
+    BAD("POST", "/v1/taps", "{\"n\":1}");
+    dmn_dial(&t->d, &c, "api.sock");
+    free(ask_on(t, &c, 101, "POST", "/v1/taps",
+                "Connection: Upgrade\r\nUpgrade: vmfactory-taps\r\n", NULL));
+    dmn_hang_up(&c);
+}
+
 static void not_for_everyone(struct talk *t)
 {
     static const struct {
@@ -399,16 +444,9 @@ static void not_for_everyone(struct talk *t)
 static void too_long(struct talk *t)
 {
     static const char *const posts[] = {
-        "/v1/templates",
-        "/v1/templates/web/build",
-        "/v1/pools/web/warm",
-        "/v1/pools/web/drain",
-        "/v1/vms",
-        "/v1/vms/x/renew",
-        "/v1/vms/x/exec",
-        "/v1/assets/gc",
-        "/v1/assets/a/fetch",
-        "/v1/assets/a/verify",
+        "/v1/templates", "/v1/templates/web/build", "/v1/pools/web/warm",  "/v1/pools/web/drain",
+        "/v1/vms",       "/v1/vms/x/renew",         "/v1/vms/x/exec",      "/v1/taps",
+        "/v1/assets/gc", "/v1/assets/a/fetch",      "/v1/assets/a/verify",
     };
     char *body = malloc(70001);
 
@@ -468,6 +506,7 @@ Test(api_contract, what_is_answered_is_documented_and_what_is_documented_is_answ
     classes_and_assets(t);
     pools(t);
     vms(t);
+    taps(t);
     not_for_everyone(t);
     too_long(t);
     ends(t);

@@ -24,6 +24,7 @@ UNSEEN = {
     ("POST", "/v1/templates", 409): "only while the template is being removed",
     ("POST", "/v1/templates/{name}/build", 409): "only while the template is being removed",
     ("POST", "/v1/vms/{id}/exec", 429): "only while the VM is being adopted",
+    ("POST", "/v1/taps", 429): "takes hundreds of connections; see api_taps.c",
 }
 
 

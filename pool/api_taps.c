@@ -1,0 +1,368 @@
+/* POST /v1/taps: a caller hands over the descriptors of a tap, for a VM that it acquires next.
+ *
+ *     101 -> one byte with 1 … 8 descriptors -> checked -> {"taps":"TOKEN"} -> the acquire names TOKEN -> used
+ *
+ * The caller keeps the connection: when it ends, so does a token that was not used, and its descriptors are closed. What is
+ * wrong with what came is told in one line, {"error":{…}}, and then the connection ends. Whatever the kernel put into our
+ * table of descriptors is closed, however much that was and whatever else was wrong with it.
+ */
+#include "pool/api_taps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/hash.h"
+#include "pool/api_upgrade.h"
+
+#define TUN_MAJOR 10 /* /dev/net/tun: misc, 200 */
+#define TUN_MINOR 200
+#define VNET_HEADER 12 /* virtio_net_hdr_v1, which every VMM here speaks */
+
+struct vf_taps {
+    struct vf_api_upgrade up;
+    LIST_ENTRY(vf_taps) link; /* of the API, from the request on */
+    uid_t uid;
+    char token[VF_TAPS_TOKEN]; /* "": not yet */
+    bool used;
+    int fds[VF_TAPS_MAX], n_fds;
+};
+
+static void close_fds(struct vf_taps *t)
+{
+    for (int i = 0; i < t->n_fds; i++)
+        close(t->fds[i]);
+    t->n_fds = 0;
+}
+
+/* ---- what came */
+
+/* Takes all descriptors of a message over; more than fit are closed. Returns how many there were. */
+static int take_descriptors(struct vf_taps *t, struct msghdr *msg)
+{
+    int n = 0;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+        size_t count;
+
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++, n++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+            if (t->n_fds < VF_TAPS_MAX)
+                t->fds[t->n_fds++] = fd;
+            else
+                close(fd);
+        }
+    }
+    return n;
+}
+
+static int check_message(const struct vf_taps *t, const char *data, ssize_t len, int flags,
+                         struct vf_error *err)
+{
+    if (flags & MSG_CTRUNC) {
+        vf_fail(err, VF_INVALID_ARGUMENT, "taps: not all of the descriptors arrived");
+        return vf_hint(err,
+                       "send at most %d; if it was fewer, the daemon's limit of descriptors is "
+                       "reached (LimitNOFILE)",
+                       VF_TAPS_MAX);
+    }
+    if (len != 1 || data[0] != VF_TAPS_BYTE)
+        return vf_fail(err, VF_PROTOCOL, "taps: one byte is expected, '%c', with the descriptors",
+                       VF_TAPS_BYTE);
+    if (t->n_fds == 0) {
+        vf_fail(err, VF_INVALID_ARGUMENT, "taps: no descriptor came with the byte");
+        return vf_hint(
+            err, "send 1 to %d of them by SCM_RIGHTS, in one sendmsg(2) with it, after the 101",
+            VF_TAPS_MAX);
+    }
+    return 0;
+}
+
+/* Asks the kernel only once it is sure that the driver behind fd is that of taps: an ioctl may mean anything elsewhere. */
+static bool is_tun(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && major(st.st_rdev) == TUN_MAJOR &&
+           minor(st.st_rdev) == TUN_MINOR;
+}
+
+static int check_tap(int i, int fd, struct ifreq *ret, struct vf_error *err)
+{
+    int size = 0, set = VNET_HEADER;
+
+    memset(ret, 0, sizeof(*ret));
+    if (!is_tun(fd))
+        return vf_fail(err, VF_INVALID_ARGUMENT, "taps: descriptor %d is no tap", i);
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+        return vf_fail(err, VF_INVALID_ARGUMENT,
+                       "taps: descriptor %d was not opened for reading and writing", i);
+    if (ioctl(fd, TUNGETIFF, ret) < 0) {
+        vf_fail(err, VF_INVALID_ARGUMENT, "taps: descriptor %d is not attached to an interface", i);
+        return vf_hint(err, "attach it with TUNSETIFF first");
+    }
+    ret->ifr_name[IFNAMSIZ - 1] = '\0';
+    if (!(ret->ifr_flags & IFF_TAP))
+        return vf_fail(err, VF_INVALID_ARGUMENT,
+                       "taps: descriptor %d (%s) is a tun, not a tap: IFF_TAP is needed", i,
+                       ret->ifr_name);
+    if (ret->ifr_flags & IFF_DETACH_QUEUE)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "taps: descriptor %d (%s) is a detached queue", i,
+                       ret->ifr_name);
+    /* Whether it was made with IFF_NO_PI the kernel does not tell: its bit means here that there is no filter. */
+    if (!(ret->ifr_flags & IFF_VNET_HDR)) {
+        vf_fail(err, VF_INVALID_ARGUMENT, "taps: descriptor %d (%s) lacks IFF_VNET_HDR", i,
+                ret->ifr_name);
+        return vf_hint(err, "make the tap with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR");
+    }
+    /* The kernel begins with the header without the number of buffers; every VMM sets this one. */
+    if (ioctl(fd, TUNGETVNETHDRSZ, &size) < 0 ||
+        (size != VNET_HEADER && ioctl(fd, TUNSETVNETHDRSZ, &set) < 0))
+        return vf_fail(err, VF_INVALID_ARGUMENT,
+                       "taps: descriptor %d (%s): its vnet header can't be of %d bytes: %s", i,
+                       ret->ifr_name, VNET_HEADER, strerror(errno));
+    return 0;
+}
+
+/* Each is a queue of its own of one interface. */
+static int check_taps(const struct vf_taps *t, struct vf_error *err)
+{
+    struct ifreq first, r;
+
+    for (int i = 0; i < t->n_fds; i++) {
+        if (check_tap(i, t->fds[i], i == 0 ? &first : &r, err) < 0)
+            return -1;
+        if (i > 0 && strcmp(first.ifr_name, r.ifr_name) != 0)
+            return vf_fail(err, VF_INVALID_ARGUMENT,
+                           "taps: descriptors 0 and %d are of two interfaces (%s, %s)", i,
+                           first.ifr_name, r.ifr_name);
+        for (int k = 0; k < i; k++)
+            if (syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, t->fds[i], t->fds[k]) == 0)
+                return vf_fail(err, VF_INVALID_ARGUMENT,
+                               "taps: descriptors %d and %d are the same queue", k, i);
+    }
+    if (t->n_fds > 1 && !(first.ifr_flags & IFF_MULTI_QUEUE)) {
+        vf_fail(err, VF_INVALID_ARGUMENT, "taps: %s has no more than one queue", first.ifr_name);
+        return vf_hint(err, "make the tap with IFF_MULTI_QUEUE");
+    }
+    return 0;
+}
+
+/* ---- the connection */
+
+/* One line, which a socket that nothing was written to before takes whole. */
+static bool say(struct vf_taps *t, const struct vf_error *err)
+{
+    struct vf_json_writer w = {0};
+    char *text;
+    size_t len;
+    bool ok;
+
+    vf_jw_begin(&w, NULL, '{');
+    if (err != NULL)
+        vf_write_error(&w, "error", err);
+    else
+        vf_jw_string(&w, "taps", t->token);
+    vf_jw_end(&w, '}');
+    text = vf_jw_finish(&w);
+    if (text == NULL)
+        return false;
+    len = strlen(text);
+    text[len] = '\n'; /* in the NUL's place */
+    ok = send(t->up.fd, text, len + 1, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len + 1;
+    free(text);
+    return ok;
+}
+
+static void refuse(struct vf_taps *t, const struct vf_error *err)
+{
+    char rest[4096];
+
+    close_fds(t);
+    say(t, err);
+    /* A socket closed with input unread resets the connection under what was just sent. */
+    for (int i = 0; i < 64 && recv(t->up.fd, rest, sizeof(rest), MSG_DONTWAIT) > 0; i++)
+        ;
+    vf_api_upgrade_end(&t->up);
+}
+
+static void on_message(struct vf_taps *t)
+{
+    char data[2], control[CMSG_SPACE(VF_TAPS_MAX * sizeof(int))]
+        __attribute__((aligned(_Alignof(struct cmsghdr))));
+    struct iovec iov = {data, sizeof(data)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(t->up.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct vf_error err = {0};
+    uint8_t random[VF_TAPS_TOKEN / 2];
+
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return;
+    if (n > 0)
+        take_descriptors(t, &msg);
+    if (n <= 0) {
+        vf_api_upgrade_end(&t->up);
+        return;
+    }
+    if (check_message(t, data, n, msg.msg_flags, &err) < 0 || check_taps(t, &err) < 0) {
+        refuse(t, &err);
+        return;
+    }
+    vf_random(random, sizeof(random));
+    vf_hex(random, sizeof(random), t->token);
+    if (!say(t, NULL))
+        vf_api_upgrade_end(&t->up);
+}
+
+static void ready(struct vf_api_upgrade *u, int events)
+{
+    struct vf_taps *t = (struct vf_taps *)u;
+    struct vf_error err;
+    char byte;
+
+    ssize_t n;
+
+    (void)events;
+    if (t->token[0] == '\0') {
+        on_message(t);
+        return;
+    }
+    /* Descriptors that come now are nobody's: received without a place for them, the kernel drops them. */
+    n = recv(u->fd, &byte, 1, MSG_DONTWAIT);
+    if (n > 0) {
+        vf_fail(&err, VF_PROTOCOL, "taps: nothing is expected after the descriptors");
+        vf_hint(&err, "use a connection for each VM's taps");
+        refuse(t, &err);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        vf_api_upgrade_end(u);
+    }
+}
+
+static void begun(struct vf_api_upgrade *u, const char *extra, size_t extra_len)
+{
+    struct vf_taps *t = (struct vf_taps *)u;
+    struct vf_error err;
+
+    (void)extra;
+    vf_api_upgrade_poll(u, UV_READABLE);
+    if (extra_len == 0)
+        return;
+    vf_fail(&err, VF_PROTOCOL, "taps: what was sent before the 101 is lost");
+    vf_hint(&err, "send the descriptors after it");
+    refuse(t, &err);
+}
+
+static void ended(struct vf_api_upgrade *u)
+{
+    struct vf_taps *t = (struct vf_taps *)u;
+
+    close_fds(t);
+    LIST_REMOVE(t, link);
+}
+
+static void freed(struct vf_api_upgrade *u)
+{
+    free(u);
+}
+
+/* 429 beyond what one user may have, or all. */
+static int admit(const struct vf_api *a, const struct vf_caller *who, struct vf_error *err)
+{
+    const struct vf_taps *t;
+    int all = 0, own = 0;
+
+    LIST_FOREACH(t, &a->taps, link)
+    {
+        all++;
+        own += t->uid == who->uid;
+    }
+    if (all >= VF_TAPS_MAX_ALL)
+        vf_fail(err, VF_BUSY, "taps: %d connections for them are open already", all);
+    else if (!who->admin && own >= VF_TAPS_MAX_OF_USER)
+        vf_fail(err, VF_BUSY, "taps: uid %d has %d connections for them open already",
+                (int)who->uid, own);
+    else
+        return 0;
+    return vf_hint(err, "close those whose VMs were acquired");
+}
+
+void vf_api_taps_create(struct vf_http_req *req, void *arg)
+{
+    static const struct vf_api_upgrade_ops ops = {VF_TAPS_PROTOCOL, begun, ready, ended, freed};
+    struct vf_api *a = arg;
+    struct vf_error err = {0};
+    struct vf_taps *t = NULL;
+    int r = 0;
+
+    if (!vf_api_query(req, NULL) || !vf_api_serving(req, a) || !vf_api_no_body(req))
+        return;
+    if (!vf_http_wants_upgrade(req, VF_TAPS_PROTOCOL)) {
+        r = vf_fail(&err, VF_INVALID_ARGUMENT, "taps: the connection has to be upgraded");
+        vf_hint(&err, "send the headers Connection: Upgrade and Upgrade: " VF_TAPS_PROTOCOL);
+    }
+    if (r == 0)
+        r = admit(a, vf_http_caller(req), &err);
+    if (r == 0 && (t = calloc(1, sizeof(*t))) == NULL)
+        r = vf_fail(&err, VF_NO_MEMORY, "taps");
+    if (r < 0) {
+        vf_http_reply_error(req, &err, err.code == VF_BUSY ? 1 : 0);
+        return;
+    }
+    t->uid = vf_http_caller(req)->uid;
+    LIST_INSERT_HEAD(&a->taps, t, link);
+    vf_api_upgrade(req, a, &t->up, &ops);
+}
+
+/* ---- for the acquire */
+
+int vf_taps_find(struct vf_api *a, const char *token, const struct vf_caller *who,
+                 struct vf_taps **ret, struct vf_error *err)
+{
+    struct vf_taps *t;
+
+    LIST_FOREACH(t, &a->taps, link)
+    if (t->token[0] != '\0' && strcmp(t->token, token) == 0)
+        break;
+    if (t == NULL) {
+        vf_fail(err, VF_NOT_FOUND, "network.taps: there is no such token");
+        return vf_hint(err, "it is that of a connection to /v1/taps that is still open");
+    }
+    if (t->uid != who->uid)
+        return vf_fail(err, VF_PERMISSION, "network.taps: another user brought these taps");
+    if (t->used) {
+        vf_fail(err, VF_CONFLICT, "network.taps: these taps were used for a VM already");
+        return vf_hint(err, "bring each VM's by a POST /v1/taps of its own");
+    }
+    *ret = t;
+    return 0;
+}
+
+const int *vf_taps_fds(const struct vf_taps *t, int *ret_n)
+{
+    *ret_n = t->n_fds;
+    return t->fds;
+}
+
+void vf_taps_used(struct vf_taps *t)
+{
+    t->used = true;
+    close_fds(t);
+}
