@@ -72,53 +72,17 @@ static int write_body(const struct vmfactory_exec_options *o, char **ret,
 /* Asks for the command on a new connection; afterwards frames go both ways on it. */
 static int begin(struct vmfactory *h, const char *id, struct talk *t, struct vmfactory_error *err)
 {
-    int64_t deadline_us = vf_client_deadline(h, 0);
-    char *path = vmfactory_path("/v1/vms/", id, "/exec"), *body = NULL, *text = NULL;
-    struct vf_http_head head;
-    struct vf_error e = {0};
-    size_t len = 0;
+    char *path = vmfactory_path("/v1/vms/", id, "/exec"), *body = NULL;
     int r;
 
     r = write_body(t->o, &body, err);
-    if (r < 0)
-        goto out;
-    if (path != NULL)
-        text = vf_client_compose("POST", path, "Connection: Upgrade\r\nUpgrade: vmfactory-exec\r\n",
-                                 body, &len);
-    if (text == NULL) {
+    if (r == 0 && path == NULL)
         r = vf_client_fail_as(err, -ENOMEM, "no_memory", NULL, "out of memory");
-        goto out;
-    }
-    r = vf_client_open(h, &t->conn, deadline_us, err);
-    if (r < 0)
-        goto out;
-    r = vf_conn_send(&t->conn, text, len, deadline_us, NULL, &e);
-    if (r == 0 || r == -EPIPE || r == -ECONNRESET)
-        r = vf_client_read_head(&t->conn, deadline_us, &head, &e);
-    if (r == -ENODATA)
-        r = vf_client_fail_as(err, -ECONNRESET, "disconnected", NULL,
-                              "the connection ended before the answer");
-    else if (r < 0)
-        r = vf_client_fail(err, &e, r);
-    if (r < 0)
-        goto out;
-    if (head.status >= 400) {
-        char *answer;
-
-        r = vf_client_read_body(&t->conn, &head, deadline_us, &answer, &len, &e);
-        if (r < 0) {
-            vf_client_fail(err, &e, r);
-            goto out;
-        }
-        r = vf_client_refused(&head, answer, len, err);
-        free(answer);
-    } else if (head.status != 101 || strcmp(head.upgrade, "vmfactory-exec") != 0)
-        r = vf_client_fail_as(err, -EPROTO, "protocol", NULL,
-                              "the daemon does not stream commands (status %d)", head.status);
-out:
+    if (r == 0)
+        r = vf_client_upgrade(h, &t->conn, path, "vmfactory-exec", body, vf_client_deadline(h, 0),
+                              err);
     free(path);
     free(body);
-    free(text);
     return r;
 }
 

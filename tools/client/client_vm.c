@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* What a client waits beyond the time that it gave the daemon. */
 #define MARGIN_MS 5000
@@ -12,6 +13,27 @@
 static void copy_field(const struct vf_json *j, const char *key, char *dst, size_t size)
 {
     vf_client_copy(dst, size, vf_json_str(vf_json_get(j, key), NULL));
+}
+
+static void read_network(const struct vf_json *n, struct vmfactory_vm *vm)
+{
+    const struct vf_json *ports = vf_json_get(n, "ports"), *p;
+
+    vf_client_copy(vm->network_mode, sizeof(vm->network_mode), "none");
+    if (!vf_json_is_object(n))
+        return;
+    copy_field(n, "mode", vm->network_mode, sizeof(vm->network_mode));
+    copy_field(n, "address4", vm->address4, sizeof(vm->address4));
+    copy_field(n, "address6", vm->address6, sizeof(vm->address6));
+    copy_field(n, "namespace", vm->netns, sizeof(vm->netns));
+    copy_field(n, "interface", vm->interface, sizeof(vm->interface));
+    for (size_t i = 0; i < VMFACTORY_MAX_PORTS && (p = vf_json_at(ports, i)) != NULL; i++) {
+        struct vmfactory_port *port = &vm->ports[vm->n_ports++];
+
+        port->guest = (int)vf_json_int(vf_json_get(p, "guest"), 0);
+        port->host = (int)vf_json_int(vf_json_get(p, "host"), 0);
+        port->udp = strcmp(vf_json_str(vf_json_get(p, "protocol"), ""), "udp") == 0;
+    }
 }
 
 /* Takes the answer over. */
@@ -36,6 +58,7 @@ static int parse_vm(struct vmfactory_response *answer, struct vmfactory_vm *ret,
     vm.pid = vf_json_int(vf_json_get(j, "pid"), 0);
     vm.expires_in_ms = vf_json_int(vf_json_get(lease, "expires_in_ms"), -1);
     vm.total_us = vf_json_int(vf_json_get(j, "total_us"), 0);
+    read_network(vf_json_get(j, "network"), &vm);
     vm.roundtrip_us = answer->roundtrip_us;
     vm.json = answer->body;
     vf_json_delete(j);
@@ -70,13 +93,47 @@ static int no_memory(struct vmfactory_error *err)
     return vf_client_fail_as(err, -ENOMEM, "no_memory", NULL, "out of memory");
 }
 
-int vmfactory_acquire(struct vmfactory *h, const struct vmfactory_acquire_options *o,
-                      struct vmfactory_vm *ret, struct vmfactory_error *err)
+static void write_ports(struct vf_json_writer *w, const struct vmfactory_acquire_options *o)
 {
-    int64_t server_ms = o->timeout_ms > 0 ? o->timeout_ms : DEFAULT_ACQUIRE_MS;
+    if (o->ports == NULL)
+        return;
+    vf_jw_begin(w, "ports", '[');
+    for (size_t i = 0; i < o->n_ports; i++) {
+        vf_jw_begin(w, NULL, '{');
+        vf_jw_int(w, "guest", o->ports[i].guest);
+        vf_jw_int(w, "host", o->ports[i].host);
+        vf_jw_string(w, "protocol", o->ports[i].udp ? "udp" : "tcp");
+        vf_jw_end(w, '}');
+    }
+    vf_jw_end(w, ']');
+}
+
+static void write_text(struct vf_json_writer *w, const char *key, const char *text)
+{
+    if (text != NULL)
+        vf_jw_string(w, key, text);
+}
+
+static void write_external(struct vf_json_writer *w, const struct vmfactory_external *e,
+                           const char *token)
+{
+    if (e == NULL)
+        return;
+    vf_jw_begin(w, "network", '{');
+    write_text(w, "namespace", e->netns);
+    write_text(w, "tap", e->tap);
+    write_text(w, "taps", token[0] != '\0' ? token : NULL);
+    write_text(w, "mac", e->mac);
+    write_text(w, "address4", e->address4);
+    write_text(w, "gateway4", e->gateway4);
+    write_text(w, "address6", e->address6);
+    write_text(w, "gateway6", e->gateway6);
+    vf_jw_end(w, '}');
+}
+
+static char *acquire_body(const struct vmfactory_acquire_options *o, const char *token)
+{
     struct vf_json_writer w = {0};
-    char *body;
-    int r;
 
     vf_jw_begin(&w, NULL, '{');
     vf_jw_string(&w, "template", o->template_name);
@@ -90,11 +147,31 @@ int vmfactory_acquire(struct vmfactory *h, const struct vmfactory_acquire_option
         vf_jw_int(&w, "timeout_ms", o->timeout_ms);
     if (o->ttl_ms > 0)
         vf_jw_int(&w, "ttl_ms", o->ttl_ms);
+    write_ports(&w, o);
+    write_external(&w, o->external, token);
     vf_jw_end(&w, '}');
-    body = vf_jw_finish(&w);
-    if (body == NULL)
-        return no_memory(err);
-    r = vm_request(h, "POST", "/v1/vms", body, server_ms + MARGIN_MS, ret, err);
+    return vf_jw_finish(&w);
+}
+
+int vmfactory_acquire(struct vmfactory *h, const struct vmfactory_acquire_options *o,
+                      struct vmfactory_vm *ret, struct vmfactory_error *err)
+{
+    int64_t server_ms = o->timeout_ms > 0 ? o->timeout_ms : DEFAULT_ACQUIRE_MS;
+    const struct vmfactory_external *e = o->external;
+    struct vf_conn taps = VF_CONN_INIT;
+    char *body, token[64] = "";
+    int r = 0;
+
+    taps.cancel_fd = h->conn.cancel_fd;
+    if (e != NULL && e->n_tap_fds > 0)
+        r = vf_client_bring_taps(h, &taps, e->tap_fds, e->n_tap_fds, vf_client_deadline(h, 0),
+                                 token, err);
+    body = r == 0 ? acquire_body(o, token) : NULL;
+    if (r == 0 && body == NULL)
+        r = no_memory(err);
+    if (r == 0)
+        r = vm_request(h, "POST", "/v1/vms", body, server_ms + MARGIN_MS, ret, err);
+    vf_conn_close(&taps);
     free(body);
     return r;
 }

@@ -38,6 +38,14 @@ int vf_client_read_body(struct vf_conn *c, const struct vf_http_head *head, int6
 int vf_client_refused(const struct vf_http_head *head, const char *body, size_t len,
                       struct vmfactory_error *err);
 int64_t vf_client_deadline(const struct vmfactory *h, int64_t timeout_ms);
+/* A POST on a connection of its own, c, that speaks protocol once it returns 0. c has been initialised, and is the
+ * caller's to close, also on failure. */
+int vf_client_upgrade(const struct vmfactory *h, struct vf_conn *c, const char *path,
+                      const char *protocol, const char *body, int64_t deadline_us,
+                      struct vmfactory_error *err);
+/* Hands descriptors of a tap over: c is that connection, to be kept until they are used; likewise. */
+int vf_client_bring_taps(const struct vmfactory *h, struct vf_conn *c, const int *fds, size_t n,
+                         int64_t deadline_us, char ret_token[64], struct vmfactory_error *err);
 /* Parses a pool; takes body over, also on failure. */
 int vf_client_parse_pool(char *body, size_t len, struct vmfactory_pool *ret,
                          struct vmfactory_error *err);

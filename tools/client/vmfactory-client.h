@@ -81,12 +81,36 @@ VMFACTORY_API int vmfactory_version(struct vmfactory *h, struct vmfactory_versio
                                     struct vmfactory_error *err);
 
 /* --- VMs */
+#define VMFACTORY_MAX_PORTS 64
+#define VMFACTORY_MAX_TAPS 8
+struct vmfactory_port { /* of the daemon's host, that leads to the guest */
+    int guest;          /* 1 to 65535 */
+    int host;           /* 0 in an acquire: a free one of the daemon's range */
+    bool udp;           /* else TCP */
+};
+/* What a VM's network card is connected to, if its template's network is external, and what the guest is told about it.
+ * Either a tap by its name, which is for admins, or by descriptors; strings that are NULL stay as the template has them. */
+struct vmfactory_external {
+    const char *netns; /* absolute path of the namespace that the tap is in; NULL: the daemon's */
+    const char *tap;
+    /* One for each queue, at most VMFACTORY_MAX_TAPS, made with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR. The daemon gets
+     * copies: they stay the caller's, who may close them once the acquire has returned. */
+    const int *tap_fds;
+    size_t n_tap_fds;
+    const char *mac;                 /* "02:00:5e:10:00:01" */
+    const char *address4, *gateway4; /* "10.1.2.3/24", "10.1.2.1" */
+    const char *address6, *gateway6;
+};
 struct vmfactory_acquire_options {
     const char *template_name;
     const char *const *
         require; /* accept only these of "hit", "standby", "clone", "cold"; NULL-ended; NULL: any */
     int64_t timeout_ms; /* for the daemon; 0: its default, 30000 */
     int64_t ttl_ms;     /* of the lease; 0: no end */
+    /* Ports of the host for this lease; NULL: those of the template's spec, else n_ports of them, which may be 0. */
+    const struct vmfactory_port *ports;
+    size_t n_ports;
+    const struct vmfactory_external *external; /* NULL: none */
 };
 struct vmfactory_vm {
     char id[64];
@@ -100,8 +124,16 @@ struct vmfactory_vm {
     int64_t total_us;      /* what the daemon needed for it */
     int64_t roundtrip_us;  /* what the caller saw: request sent -> answer read */
     char *json;            /* the whole answer */
+    /* Its network; mode "none" if it has none. */
+    char network_mode[16];
+    char address4[16], address6[46]; /* where the daemon's host reaches the guest; "": nowhere */
+    char netns[256];    /* path of the namespace that its VMM is in; "": the daemon's */
+    char interface[16]; /* of the daemon's host, that leads to it; "": none */
+    struct vmfactory_port ports[VMFACTORY_MAX_PORTS];
+    size_t n_ports;
 };
-/* On a kept connection this costs one write and, if the daemon answers in one piece, one read. */
+/* On a kept connection this costs one write and, if the daemon answers in one piece, one read; with tap_fds, a connection
+ * of its own beside it, until the answer. */
 VMFACTORY_API int vmfactory_acquire(struct vmfactory *h, const struct vmfactory_acquire_options *o,
                                     struct vmfactory_vm *ret, struct vmfactory_error *err);
 VMFACTORY_API int vmfactory_get_vm(struct vmfactory *h, const char *id, struct vmfactory_vm *ret,
