@@ -294,6 +294,8 @@ static int decode(const char *text, size_t len, struct vf_manifest *ret_m, struc
 
     vf_manifest_init(&m);
     r = vf_json_decode(text, len, VF_MANIFEST_MAX_TEXT, manifest_fields, &m, NULL, err);
+    if (r == 0 && vf_spec_complete(&m.spec, err) < 0)
+        r = vf_wrap(err, "spec");
     if (r == 0)
         r = check_manifest(&m, err);
     if (r == 0 && vf_spec_settle(&m.spec, (enum vf_spec_vmm)vmm_of(&m), err) < 0)

@@ -1,5 +1,5 @@
 /* The spec's table, and reading, copying and writing specs. See spec.h; spec_check.c checks what
- * the table can't say. */
+ * the table can't say, spec_network.c is about the network. */
 #include "templates/spec.h"
 
 #include <assert.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/fd.h"
+#include "templates/spec_network.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -79,15 +80,6 @@ static const struct vf_json_field boot_fields[] = {
      .offset = IN(boot, cmdline),
      .max = VF_SPEC_CMDLINE_MAX,
      .help = "The kernel's command line, without control characters. Default: none."},
-    {.name = NULL},
-};
-
-static const struct vf_json_field network_fields[] = {
-    {.name = "mode",
-     .type = VF_JSON_ENUM,
-     .offset = IN(network, mode),
-     .choices = vf_network_mode_names,
-     .help = "How the guest's NIC is reached: none (it has none), nat, bridge or external."},
     {.name = NULL},
 };
 
@@ -180,8 +172,9 @@ const struct vf_json_field vf_spec_fields[] = {
     {.name = "network",
      .type = VF_JSON_OBJECT,
      .offset = SPEC(network),
-     .fields = network_fields,
-     .help = "The guest's network."},
+     .fields = vf_spec_network_fields,
+     .present = SPEC(network.given),
+     .help = "The guest's network. Default: none; {} is mode nat."},
     {.name = "agent",
      .type = VF_JSON_OBJECT,
      .offset = SPEC(agent),
@@ -212,6 +205,7 @@ void vf_spec_init(struct vf_spec *ret_spec)
     ret_spec->has_vmm = true;
     ret_spec->agent.channel = VF_CHANNEL_VIRTIO_SERIAL;
     ret_spec->agent.has_channel = true;
+    ret_spec->network.given = ret_spec->network.has_mode = true;
 }
 
 void vf_spec_init_blank(struct vf_spec *ret_spec)
@@ -222,6 +216,12 @@ void vf_spec_init_blank(struct vf_spec *ret_spec)
     ret_spec->agent.channel = VF_CHANNEL_SERIAL; /* any VMM has it */
     ret_spec->agent.ready_timeout_ms = 60000;
     ret_spec->warmup.timeout_ms = 60000;
+    ret_spec->network.mtu = 1500;
+}
+
+int vf_spec_complete(struct vf_spec *spec, struct vf_error *err)
+{
+    return vf_spec_network_complete(spec, err);
 }
 
 void vf_spec_free(struct vf_spec *spec)
@@ -273,7 +273,9 @@ int vf_spec_parse(const char *text, size_t len, const char *base_dir, const char
     r = vf_json_decode(text, len, VF_SPEC_MAX_TEXT, vf_spec_fields, &spec, where, err);
     if (r == 0) {
         spell_out(&spec);
-        r = make_absolute(&spec.boot.kernel, base_dir, "boot.kernel", err);
+        r = vf_spec_complete(&spec, err);
+        if (r == 0)
+            r = make_absolute(&spec.boot.kernel, base_dir, "boot.kernel", err);
         if (r == 0)
             r = make_absolute(&spec.boot.initrd, base_dir, "boot.initrd", err);
         if (r == 0)
@@ -396,6 +398,8 @@ int vf_spec_copy(const struct vf_spec *spec, struct vf_spec *ret_spec, struct vf
     vf_spec_init_blank(&copy);
     r = vf_json_decode(text, strlen(text), 2 * VF_SPEC_MAX_TEXT, vf_spec_fields, &copy, "spec",
                        err);
+    if (r == 0)
+        r = vf_spec_complete(&copy, err);
     if (r < 0) {
         vf_spec_free(&copy);
         return r;

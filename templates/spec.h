@@ -31,9 +31,11 @@ enum vf_spec_egress { VF_SPEC_EGRESS_ALLOW, VF_SPEC_EGRESS_DENY, VF_SPEC_EGRESS_
 enum vf_spec_protocol { VF_SPEC_ANY, VF_SPEC_TCP, VF_SPEC_UDP };
 enum vf_park { VF_PARK_AUTO, VF_PARK_PAUSED, VF_PARK_RUNNING };
 
-extern const char *const vf_spec_vmm_names[];     /* as vf_vmm_find knows them */
-extern const char *const vf_image_format_names[]; /* "raw", "qcow2", NULL */
-extern const char *const vf_park_names[];         /* "auto", "paused", "running", NULL */
+extern const char *const vf_spec_vmm_names[];      /* as vf_vmm_find knows them */
+extern const char *const vf_image_format_names[];  /* "raw", "qcow2", NULL */
+extern const char *const vf_park_names[];          /* "auto", "paused", "running", NULL */
+extern const char *const vf_spec_egress_names[];   /* "allow", "deny", "list", NULL */
+extern const char *const vf_spec_protocol_names[]; /* "any", "tcp", "udp", NULL */
 
 /* Where a guest may connect to. */
 struct vf_spec_destination {
@@ -69,7 +71,9 @@ struct vf_spec {
         char *cmdline;  /* NULL: none */
     } boot;
     struct {
-        int mode; /* enum vf_network_mode */
+        int mode; /* enum vf_network_mode. If it was left out, see vf_spec_complete */
+        bool given, has_mode;
+        bool enabled, has_enabled; /* what older versions wrote; gone once completed */
         struct {
             int policy;                /* enum vf_spec_egress */
             struct vf_json_array list; /* of struct vf_spec_destination: VF_SPEC_EGRESS_LIST */
@@ -104,6 +108,9 @@ extern const struct vf_json_field vf_spec_fields[];
 void vf_spec_init(struct vf_spec *ret_spec);
 /* What the table must start from when a text is decoded by it: nothing is given yet. */
 void vf_spec_init_blank(struct vf_spec *ret_spec);
+/* What must follow decoding by the table: the network's mode if it was left out (nat if there is a network at all, or what
+ * an older version's network.enabled says), and protocols. */
+int vf_spec_complete(struct vf_spec *spec, struct vf_error *err);
 /* The spec's class runs on vmm: fills in what depends on that and was left out, and checks what can't be had there. Its
  * text stays as it was given. VF_INVALID_ARGUMENT: the spec wants another VMM, or what this one does not have. */
 int vf_spec_settle(struct vf_spec *spec, enum vf_spec_vmm vmm, struct vf_error *err);

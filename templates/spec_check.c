@@ -1,5 +1,5 @@
 /* What is right for a spec beyond its table: names, words that go together, files, the host's
- * memory. Each refusal begins with the field. See spec.h. */
+ * memory (the network: spec_network.c). Each refusal begins with the field. See spec.h. */
 #include "templates/spec.h"
 
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "base/wire.h"
 #include "templates/host.h"
+#include "templates/spec_network.h"
 
 /* What an EXEC message carries besides the arguments: a deadline and what may come. */
 #define EXEC_RESERVED 1024
@@ -91,6 +92,8 @@ int vf_spec_check(const struct vf_spec *s, struct vf_error *err)
         r = vf_spec_check_vmm(s, (enum vf_spec_vmm)s->vmm, err);
     if (r == 0)
         r = check_boot(s, err);
+    if (r == 0)
+        r = vf_spec_network_check(s, err);
     return r == 0 ? check_warmup(s, err) : r;
 }
 

@@ -5,6 +5,8 @@
  */
 #include "templates/spec.h"
 
+#include <inttypes.h>
+
 enum vf_channel vf_spec_default_channel(enum vf_spec_vmm vmm)
 {
     return vmm == VF_SPEC_VMM_CLOUD_HYPERVISOR || vmm == VF_SPEC_VMM_FIRECRACKER
@@ -64,6 +66,12 @@ int vf_spec_check_vmm(const struct vf_spec *s, enum vf_spec_vmm vmm, struct vf_e
             "park: firecracker's clones can't wait paused: up to 1.16.1 their vsock hears nothing "
             "more after a pause");
         return vf_hint(err, "use \"running\" or \"auto\"");
+    }
+    if (vmm == VF_SPEC_VMM_FIRECRACKER && s->network.queues > 1) {
+        vf_fail(err, VF_INVALID_ARGUMENT,
+                "network.queues: firecracker's NICs have one pair of queues (is %" PRId64 ")",
+                s->network.queues);
+        return vf_hint(err, "leave it out, or use another VMM");
     }
     if (vf_spec_knows_vmm(s) && (enum vf_spec_vmm)s->vmm == vmm)
         return check_channel((enum vf_channel)s->agent.channel, vmm, err);

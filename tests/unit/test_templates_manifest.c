@@ -116,6 +116,32 @@ Test(templates_manifest, the_older_format_is_read)
     free(old);
 }
 
+/* Written before there were networks: no mode, but whether there is a NIC. */
+Test(templates_manifest, an_older_network_is_read)
+{
+    static const char *const words[] = {"false", "true"};
+    const char *from = strstr(text, "\"network\": {"), *to = strstr(text, "\"agent\": {");
+
+    cr_assert(from != NULL && to != NULL && from < to);
+    for (int i = 0; i < 2; i++) {
+        struct vf_manifest back;
+        struct vf_error err;
+        char *old = NULL;
+
+        cr_assert_gt(asprintf(&old, "%.*s\"network\": {\"enabled\": %s}, %s", (int)(from - text),
+                              text, words[i], to),
+                     0);
+        expect_ok(vf_manifest_decode(old, strlen(old), &back, &err), err);
+        cr_expect_eq(back.spec.network.mode, i == 0 ? VF_NETWORK_NONE : VF_NETWORK_NAT);
+        cr_expect_eq(back.spec.network.mtu, 1500);
+        cr_expect_eq(vf_spec_equal(&back.spec, &fx.spec), i == 0);
+        vf_manifest_free(&back);
+        free(old);
+    }
+    expect_damage("\"mode\": \"none\"", "\"mode\": \"none\", \"enabled\": true", VF_CORRUPT,
+                  "spec: network.enabled: is true");
+}
+
 /* What only the class decides comes out of the manifest settled, and its text as it was given. */
 Test(templates_manifest, a_spec_of_a_class_is_settled)
 {
