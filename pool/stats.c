@@ -31,6 +31,7 @@ struct vf_stats {
     int64_t longest_turn_us, turned_us; /* when, vf_now_us */
     int64_t process_started_us;
     bool ready;
+    struct vf_stats_slots slots;
 };
 
 static void lock(struct vf_stats *s)
@@ -41,6 +42,21 @@ static void lock(struct vf_stats *s)
 static void unlock(struct vf_stats *s)
 {
     pthread_mutex_unlock(&s->lock);
+}
+
+void vf_stats_lock(struct vf_stats *s)
+{
+    lock(s);
+}
+
+void vf_stats_unlock(struct vf_stats *s)
+{
+    unlock(s);
+}
+
+struct vf_stats_slots *vf_stats_slots(struct vf_stats *s)
+{
+    return &s->slots;
 }
 
 struct vf_stats *vf_stats_new(void)
@@ -61,6 +77,7 @@ void vf_stats_free(struct vf_stats *s)
         return;
     for (size_t i = 0; i < s->n; i++) {
         free(s->templates[i]->name);
+        free(s->templates[i]->vms);
         free(s->templates[i]);
     }
     free(s->templates);
@@ -142,6 +159,7 @@ void vf_stats_template_removed(struct vf_stats_template *t)
     t->removed = true;
     t->facts.pool = (struct vf_stats_pool){0};
     t->facts.memory = (struct vf_stats_memory){0};
+    t->n_vms = 0;
     unlock(t->owner);
 }
 
@@ -329,6 +347,25 @@ static int list_templates(struct vf_stats *s, struct vf_stats_template ***ret, s
     return 0;
 }
 
+static int copy_template(struct vf_stats_template *t, struct vf_stats_snapshot *snap)
+{
+    struct vf_stats_template *to = &snap->templates[snap->n];
+
+    lock(t->owner);
+    *to = *t;
+    to->vms = NULL;
+    if (t->n_vms > 0 && !t->removed) {
+        to->vms = (struct vf_stats_vm *)calloc(t->n_vms, sizeof(*to->vms));
+        if (to->vms != NULL)
+            memcpy(to->vms, t->vms, t->n_vms * sizeof(*to->vms));
+    }
+    unlock(t->owner);
+    if (to->removed)
+        return 0;
+    snap->n++;
+    return to->n_vms > 0 && to->vms == NULL ? -ENOMEM : 0;
+}
+
 int vf_stats_snapshot_take(struct vf_stats *s, struct vf_stats_snapshot *ret)
 {
     struct vf_stats_snapshot snap = {0};
@@ -343,20 +380,20 @@ int vf_stats_snapshot_take(struct vf_stats *s, struct vf_stats_snapshot *ret)
         free(list);
         return -ENOMEM;
     }
-    for (size_t i = 0; i < n; i++) {
-        lock(s);
-        snap.templates[snap.n] = *list[i];
-        unlock(s);
-        if (!snap.templates[snap.n].removed)
-            snap.n++;
-    }
+    for (size_t i = 0; i < n && r == 0; i++)
+        r = copy_template(list[i], &snap);
     free(list);
+    if (r < 0) {
+        vf_stats_snapshot_free(&snap);
+        return r;
+    }
     lock(s);
     memcpy(snap.g.adopted, s->adopted, sizeof(snap.g.adopted));
     snap.g.turns = s->turns;
     snap.g.longest_turn_us = s->longest_turn_us;
     snap.g.last_turn_us = s->turned_us;
     snap.g.ready = s->ready;
+    snap.g.slots = s->slots;
     snap.g.process.started_us = s->process_started_us;
     unlock(s);
     snap.g.last_turn_us = vf_now_us() - snap.g.last_turn_us;
@@ -367,6 +404,8 @@ int vf_stats_snapshot_take(struct vf_stats *s, struct vf_stats_snapshot *ret)
 
 void vf_stats_snapshot_free(struct vf_stats_snapshot *snap)
 {
+    for (size_t i = 0; i < snap->n; i++)
+        free(snap->templates[i].vms);
     free(snap->templates);
     *snap = (struct vf_stats_snapshot){0};
 }

@@ -76,6 +76,19 @@ struct vf_stats_memory {
 };
 void vf_stats_set_memory(struct vf_stats_template *t, const struct vf_stats_memory *m);
 
+/* --- networks: VMs' traffic (stats_network.c) */
+#define VF_STATS_VM_ID 16
+/* Of one VM, as it was counted all in all by now: what has come since `before` is added to its template's counters, and
+ * *before becomes that. Nothing goes back: a count that is less than it was counts as what it was. */
+void vf_stats_traffic(struct vf_stats_template *t, struct vf_net_stats *before,
+                      const struct vf_net_stats *now);
+/* A leased VM's own series, shown from now on with these counts, and no more. */
+void vf_stats_vm(struct vf_stats_template *t, const char *id, const struct vf_net_stats *now);
+void vf_stats_vm_gone(struct vf_stats_template *t, const char *id);
+/* Of the modes that have slots: 0 nat, 1 bridge. */
+#define VF_STATS_NETWORKS 2
+void vf_stats_set_slots(struct vf_stats *s, int network, const struct vf_nets_counts *c);
+
 /* The loop: how long one turn took (pool/stall.h), and when it last turned. */
 void vf_stats_loop_turn(struct vf_stats *s, int64_t busy_us);
 /* Alive: the loop has turned within the last limit_us. Thread-safe. */

@@ -24,6 +24,30 @@ static const char *state_name(int i)
     return vf_template_state_names[i];
 }
 
+static const char *way_name(int i)
+{
+    static const char *const names[VF_TRAFFIC_WAYS] = {"in", "out"}; /* as the guest sees it */
+
+    return names[i];
+}
+
+static const char *rule_name(int i)
+{
+    return vf_refusal_names[i];
+}
+
+static const char *mode_name(int i)
+{
+    return vf_network_mode_names[VF_NETWORK_NAT + i];
+}
+
+static const char *slots_name(int i)
+{
+    static const char *const names[VF_SLOTS_STATES] = {"making", "ready", "taken", "dirty"};
+
+    return names[i];
+}
+
 static const char *adopted_name(int i)
 {
     static const char *const names[VF_ADOPTED_COUNT] = {"leased", "parked", "discarded"};
@@ -33,9 +57,15 @@ static const char *adopted_name(int i)
 
 #define OF_TEMPLATE(member) .offset = offsetof(struct vf_stats_facts, member)
 #define OF_POOL(member) OF_TEMPLATE(pool.member)
-#define OF_DAEMON(member) .global = true, .offset = offsetof(struct vf_stats_globals, member)
+#define OF_TRAFFIC(member) OF_TEMPLATE(traffic.member)
+#define OF_VM(member) .scope = VF_FACT_OF_VM, .offset = offsetof(struct vf_stats_vm, traffic.member)
+#define OF_DAEMON(member) \
+    .scope = VF_FACT_OF_DAEMON, .offset = offsetof(struct vf_stats_globals, member)
 #define BY_SOURCE .label = "source", .label_value = got_name, .n = VF_GOT_COUNT
 #define BY_CODE .label = "code", .label_value = code_name, .first = 1, .n = VF_CODE_COUNT
+#define BY_WAY .label = "direction", .label_value = way_name, .n = VF_TRAFFIC_WAYS
+#define BY_RULE .label = "rule", .label_value = rule_name, .n = VF_REFUSAL_COUNT
+#define BY_MODE .label = "mode", .label_value = mode_name, .n = VF_STATS_NETWORKS
 #define SECONDS .unit = "seconds"
 #define BYTES .unit = "bytes"
 #define SHORT .unit = "seconds", .bounds = &vf_bounds_short
@@ -124,6 +154,36 @@ const struct vf_stats_family vf_stats_families[] = {
     {"vmfactory_vm_pss_bytes", VF_FACT_GAUGE, VF_FACT_INT, OF_TEMPLATE(memory.pss_kib),
      .scale = 1024, BYTES,
      .help = "All memory of the measured VMs, shared pages divided among those who map them."},
+    /* networks */
+    {"vmfactory_network_bytes", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_TRAFFIC(bytes), BY_WAY, BYTES,
+     .help = "To (in) and from (out) the template's VMs, those that have ended too."},
+    {"vmfactory_network_packets", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_TRAFFIC(packets), BY_WAY,
+     .help = "The same in packets."},
+    {"vmfactory_network_dropped_packets", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_TRAFFIC(dropped),
+     BY_WAY, .help = "Packets that the VMs' interfaces dropped, as they were full or too fast."},
+    {"vmfactory_network_refused_packets", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_TRAFFIC(refused),
+     BY_RULE, .help = "Packets that a rule refused, by the rule."},
+    {"vmfactory_vm_network_bytes", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_VM(bytes), BY_WAY, BYTES,
+     .help = "To (in) and from (out) a leased VM, looked at every 5 s."},
+    {"vmfactory_vm_network_packets", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_VM(packets), BY_WAY,
+     .help = "The same in packets."},
+    {"vmfactory_vm_network_dropped_packets", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_VM(dropped),
+     BY_WAY, .help = "Packets that its interface dropped."},
+    {"vmfactory_vm_network_refused_packets", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_VM(refused),
+     BY_RULE, .help = "Packets that a rule refused, by the rule."},
+    {"vmfactory_network_slots", VF_FACT_GAUGE, VF_FACT_GRID, OF_DAEMON(slots.by_state), BY_MODE,
+     .label2 = "state", .label2_value = slots_name, .n2 = VF_SLOTS_STATES,
+     .help = "Network slots; dirty ones were given back and are not ready yet."},
+    {"vmfactory_network_slot_capacity", VF_FACT_GAUGE, VF_FACT_COUNTS, OF_DAEMON(slots.capacity),
+     BY_MODE, .help = "Network slots that there are addresses for."},
+    {"vmfactory_network_slots_made", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_DAEMON(slots.made),
+     BY_MODE, .help = "Network slots made."},
+    {"vmfactory_network_slots_recycled", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_DAEMON(slots.recycled),
+     BY_MODE, .help = "Network slots made ready for another VM."},
+    {"vmfactory_network_slots_destroyed", VF_FACT_COUNTER, VF_FACT_COUNTS,
+     OF_DAEMON(slots.destroyed), BY_MODE, .help = "Network slots destroyed."},
+    {"vmfactory_network_slots_doubted", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_DAEMON(slots.doubted),
+     BY_MODE, .help = "Of these, those that did not look as they must when they were given back."},
     /* the daemon */
     {"vmfactory_adopted", VF_FACT_COUNTER, VF_FACT_COUNTS, OF_DAEMON(adopted), .label = "what",
      .label_value = adopted_name, .n = VF_ADOPTED_COUNT,
@@ -139,8 +199,8 @@ const struct vf_stats_family vf_stats_families[] = {
      SECONDS,
      .help = "Since the event loop last turned, as of this text, which may be 100 ms old; it turns "
              "every second when idle."},
-    {"vmfactory_build", VF_FACT_INFO, VF_FACT_VERSION, .global = true, .label = "version",
-     .help = "The version that runs."},
+    {"vmfactory_build", VF_FACT_INFO, VF_FACT_VERSION, .scope = VF_FACT_OF_DAEMON,
+     .label = "version", .help = "The version that runs."},
     /* these have the names that every Prometheus client uses */
     {"process_resident_memory_bytes", VF_FACT_GAUGE, VF_FACT_INT, OF_DAEMON(process.resident_bytes),
      BYTES, .help = "The daemon's resident memory."},

@@ -39,6 +39,24 @@ struct vf_stats_stage {
     struct vf_histogram took;
 };
 
+enum { VF_TRAFFIC_IN, VF_TRAFFIC_OUT, VF_TRAFFIC_WAYS }; /* to the guest, from it */
+struct vf_stats_traffic {
+    uint64_t bytes[VF_TRAFFIC_WAYS], packets[VF_TRAFFIC_WAYS], dropped[VF_TRAFFIC_WAYS];
+    uint64_t refused[VF_REFUSAL_COUNT];
+};
+struct vf_stats_vm { /* of a leased VM with a slot */
+    char id[VF_STATS_VM_ID];
+    struct vf_stats_traffic traffic;
+};
+
+enum { VF_SLOTS_MAKING, VF_SLOTS_READY, VF_SLOTS_TAKEN, VF_SLOTS_DIRTY, VF_SLOTS_STATES };
+struct vf_stats_slots {
+    uint64_t by_state[VF_STATS_NETWORKS][VF_SLOTS_STATES];
+    uint64_t capacity[VF_STATS_NETWORKS];
+    uint64_t made[VF_STATS_NETWORKS], recycled[VF_STATS_NETWORKS], destroyed[VF_STATS_NETWORKS],
+        doubted[VF_STATS_NETWORKS];
+};
+
 struct vf_stats_facts { /* of a template */
     struct vf_histogram acquire[VF_GOT_COUNT], refill, build, lease_held;
     uint64_t acquire_failures[VF_CODE_COUNT], refill_failures[VF_CODE_COUNT],
@@ -46,6 +64,7 @@ struct vf_stats_facts { /* of a template */
     uint64_t lease_ends[VF_LEASE_END_COUNT], quarantines, parked_deaths;
     struct vf_stats_pool pool;
     struct vf_stats_memory memory;
+    struct vf_stats_traffic traffic;
     int n_stages;
     struct vf_stats_stage stages[VF_STATS_STAGES];
 };
@@ -54,6 +73,8 @@ struct vf_stats_template {
     struct vf_stats *owner;
     char *name;
     bool removed;
+    struct vf_stats_vm *vms;
+    size_t n_vms, cap_vms;
     struct vf_stats_facts facts;
 };
 
@@ -70,6 +91,7 @@ struct vf_stats_globals {
     int64_t longest_turn_us;
     int64_t last_turn_us; /* ago */
     bool ready;
+    struct vf_stats_slots slots;
     struct vf_stats_process process;
 };
 
@@ -79,6 +101,11 @@ struct vf_stats_snapshot {
     size_t n;
     struct vf_stats_template *templates; /* the names belong to the living ones */
 };
+/* For stats_network.c. */
+void vf_stats_lock(struct vf_stats *s);
+void vf_stats_unlock(struct vf_stats *s);
+struct vf_stats_slots *vf_stats_slots(struct vf_stats *s);
+
 int vf_stats_snapshot_take(struct vf_stats *s, struct vf_stats_snapshot *ret);
 void vf_stats_snapshot_free(struct vf_stats_snapshot *snap);
 
@@ -93,24 +120,30 @@ enum vf_fact_kind {
     VF_FACT_TIME,       /* int64_t, times scale: us, shown in seconds */
     VF_FACT_BOOL,       /* 0 or 1 */
     VF_FACT_COUNTS,     /* uint64_t[n] by label from `first` on; without a label their sum */
+    VF_FACT_GRID,       /* uint64_t[n][n2] by label and label2 */
     VF_FACT_HISTOGRAMS, /* struct vf_histogram[n], likewise */
     VF_FACT_HOW_MANY,   /* the counts of such histograms, likewise */
     VF_FACT_STAGES,     /* histograms by the stages' names */
     VF_FACT_STATE,      /* one of names is 1, the others 0 */
     VF_FACT_VERSION     /* of this program */
 };
+/* Whose fact it is: a template's, a leased VM's (of a template), or the daemon's. */
+enum vf_fact_scope { VF_FACT_OF_TEMPLATE, VF_FACT_OF_VM, VF_FACT_OF_DAEMON };
 struct vf_stats_family {
     const char *name; /* without _total, _info */
     enum vf_fact_type type;
     enum vf_fact_kind kind;
-    bool global; /* not by template; offset is in struct vf_stats_globals, else in facts */
-    size_t offset;
+    enum vf_fact_scope scope;
+    size_t offset; /* in struct vf_stats_facts, _vm or _globals */
     const char *help;
     const char *unit; /* NULL: none; also the end of name */
     int64_t scale;    /* 0: 1 */
     const char *label;
     const char *(*label_value)(int i);
     int first, n; /* n 0: 1 */
+    const char *label2;
+    const char *(*label2_value)(int i);
+    int n2;
     const struct vf_bounds *bounds;
 };
 extern const struct vf_stats_family vf_stats_families[]; /* ends with name == NULL */

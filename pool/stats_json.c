@@ -2,7 +2,7 @@
  *
  *     {"build_info":{"version":…},…,"templates":[{"template":NAME,"acquires_total":{"hit":N,…},
  *      "acquire_duration_seconds":{"hit":{"count","sum_s","p50_s","p90_s","p99_s"},…},
- *      "template_state":"ready","pool_parked":N,…}]}
+ *      "template_state":"ready","pool_parked":N,…,"vms":[{"vm":ID,"vm_network_bytes_total":{"in":N,…},…}]}]}
  *
  * A family with a label is an object by its values; of codes only those that came. Quantiles are estimates from the
  * histogram's buckets.
@@ -56,6 +56,19 @@ static void write_counts(struct vf_json_writer *w, const char *key, const struct
         vf_jw_end(w, '}');
     else
         vf_jw_int(w, key, (int64_t)sum);
+}
+
+static void write_grid(struct vf_json_writer *w, const char *key, const struct vf_stats_family *f,
+                       const uint64_t *at)
+{
+    vf_jw_begin(w, key, '{');
+    for (int i = 0; i < f->n; i++) {
+        vf_jw_begin(w, f->label_value(i), '{');
+        for (int k = 0; k < f->n2; k++)
+            vf_jw_int(w, f->label2_value(k), (int64_t)at[i * f->n2 + k]);
+        vf_jw_end(w, '}');
+    }
+    vf_jw_end(w, '}');
 }
 
 static void write_histograms(struct vf_json_writer *w, const char *key,
@@ -114,6 +127,9 @@ static void write_family(struct vf_json_writer *w, const struct vf_stats_family 
     case VF_FACT_HOW_MANY:
         write_counts(w, key, f, at);
         break;
+    case VF_FACT_GRID:
+        write_grid(w, key, f, (const uint64_t *)at);
+        break;
     case VF_FACT_HISTOGRAMS:
         write_histograms(w, key, f, (const struct vf_histogram *)at);
         break;
@@ -129,12 +145,28 @@ static void write_family(struct vf_json_writer *w, const struct vf_stats_family 
     }
 }
 
-static void write_families(struct vf_json_writer *w, bool global, const void *base)
+static void write_families(struct vf_json_writer *w, enum vf_fact_scope scope, const void *base)
 {
     for (const struct vf_stats_family *f = vf_stats_families; f->name != NULL; f++) {
-        if (f->global == global)
+        if (f->scope == scope)
             write_family(w, f, base);
     }
+}
+
+static void write_template(struct vf_json_writer *w, const struct vf_stats_template *t)
+{
+    vf_jw_begin(w, NULL, '{');
+    vf_jw_string(w, "template", t->name);
+    write_families(w, VF_FACT_OF_TEMPLATE, &t->facts);
+    vf_jw_begin(w, "vms", '[');
+    for (size_t i = 0; i < t->n_vms; i++) {
+        vf_jw_begin(w, NULL, '{');
+        vf_jw_string(w, "vm", t->vms[i].id);
+        write_families(w, VF_FACT_OF_VM, &t->vms[i]);
+        vf_jw_end(w, '}');
+    }
+    vf_jw_end(w, ']');
+    vf_jw_end(w, '}');
 }
 
 char *vf_stats_json(struct vf_stats *s, size_t *ret_len)
@@ -146,14 +178,10 @@ char *vf_stats_json(struct vf_stats *s, size_t *ret_len)
     if (vf_stats_snapshot_take(s, &snap) < 0)
         return NULL;
     vf_jw_begin(&w, NULL, '{');
-    write_families(&w, true, &snap.g);
+    write_families(&w, VF_FACT_OF_DAEMON, &snap.g);
     vf_jw_begin(&w, "templates", '[');
-    for (size_t i = 0; i < snap.n; i++) {
-        vf_jw_begin(&w, NULL, '{');
-        vf_jw_string(&w, "template", snap.templates[i].name);
-        write_families(&w, false, &snap.templates[i].facts);
-        vf_jw_end(&w, '}');
-    }
+    for (size_t i = 0; i < snap.n; i++)
+        write_template(&w, &snap.templates[i]);
     vf_jw_end(&w, ']');
     vf_jw_end(&w, '}');
     vf_stats_snapshot_free(&snap);

@@ -92,9 +92,9 @@ static void put_value(struct text *t, const char *s)
     }
 }
 
-/* Which sample of a family: at most the template, one label of the family, and a bucket's bound. */
+/* Which sample of a family: at most the template, the VM, the family's labels, and a bucket's bound. */
 struct labels {
-    const char *template_name, *label, *value, *le;
+    const char *template_name, *vm, *label, *value, *label2, *value2, *le;
 };
 
 static void put_label(struct text *t, const char *name, const char *value, bool *first)
@@ -115,7 +115,9 @@ static void put_name(struct text *t, const struct vf_stats_family *f, const char
     puts_to(t, f->name);
     puts_to(t, suffix);
     put_label(t, "template", l->template_name, &first);
+    put_label(t, "vm", l->vm, &first);
     put_label(t, l->label, l->value, &first);
+    put_label(t, l->label2, l->value2, &first);
     put_label(t, "le", l->le, &first);
     puts_to(t, first ? " " : "} ");
 }
@@ -183,6 +185,18 @@ static void put_counts(struct text *t, const struct vf_stats_family *f, struct l
         put_int(t, f, l, (int64_t)sum);
 }
 
+static void put_grid(struct text *t, const struct vf_stats_family *f, struct labels *l,
+                     const uint64_t *at)
+{
+    for (int i = 0; i < f->n; i++) {
+        l->value = f->label_value(i);
+        for (int k = 0; k < f->n2; k++) {
+            l->value2 = f->label2_value(k);
+            put_int(t, f, l, (int64_t)at[i * f->n2 + k]);
+        }
+    }
+}
+
 static void put_histograms(struct text *t, const struct vf_stats_family *f, struct labels *l,
                            const struct vf_histogram *h)
 {
@@ -209,13 +223,14 @@ static void put_state(struct text *t, const struct vf_stats_family *f, struct la
     }
 }
 
-/* base: the facts of a template, or those of the daemon (template_name NULL). */
+/* base: the facts of a VM (vm not NULL), of a template, or of the daemon (template_name NULL). */
 static void put_samples(struct text *t, const struct vf_stats_family *f, const char *template_name,
-                        const void *base)
+                        const char *vm, const void *base)
 {
     const char *at = (const char *)base + f->offset;
     int64_t scale = f->scale == 0 ? 1 : f->scale;
-    struct labels l = {.template_name = template_name, .label = f->label};
+    struct labels l = {
+        .template_name = template_name, .vm = vm, .label = f->label, .label2 = f->label2};
 
     switch (f->kind) {
     case VF_FACT_INT:
@@ -231,6 +246,9 @@ static void put_samples(struct text *t, const struct vf_stats_family *f, const c
     case VF_FACT_HOW_MANY:
         put_counts(t, f, &l, at);
         break;
+    case VF_FACT_GRID:
+        put_grid(t, f, &l, (const uint64_t *)at);
+        break;
     case VF_FACT_HISTOGRAMS:
         put_histograms(t, f, &l, (const struct vf_histogram *)at);
         break;
@@ -245,6 +263,15 @@ static void put_samples(struct text *t, const struct vf_stats_family *f, const c
         put_int(t, f, &l, 1);
         break;
     }
+}
+
+static void put_template(struct text *t, const struct vf_stats_family *f,
+                         const struct vf_stats_template *of)
+{
+    if (f->scope == VF_FACT_OF_TEMPLATE)
+        put_samples(t, f, of->name, NULL, &of->facts);
+    for (size_t i = 0; f->scope == VF_FACT_OF_VM && i < of->n_vms; i++)
+        put_samples(t, f, of->name, of->vms[i].id, &of->vms[i]);
 }
 
 static void put_head(struct text *t, const struct vf_stats_family *f)
@@ -276,10 +303,10 @@ static char *render(struct vf_stats *s, bool openmetrics, size_t *ret_len)
         return NULL;
     for (const struct vf_stats_family *f = vf_stats_families; f->name != NULL; f++) {
         put_head(&t, f);
-        if (f->global)
-            put_samples(&t, f, NULL, &snap.g);
-        for (size_t i = 0; !f->global && i < snap.n; i++)
-            put_samples(&t, f, snap.templates[i].name, &snap.templates[i].facts);
+        if (f->scope == VF_FACT_OF_DAEMON)
+            put_samples(&t, f, NULL, NULL, &snap.g);
+        for (size_t i = 0; f->scope != VF_FACT_OF_DAEMON && i < snap.n; i++)
+            put_template(&t, f, &snap.templates[i]);
     }
     vf_stats_snapshot_free(&snap);
     if (openmetrics)

@@ -37,7 +37,25 @@ static struct vf_stats_template *fill(struct vf_stats *s, const char *name)
                                            .vmm_own_kib = 12,
                                            .pss_kib = 13};
 
+    const struct vf_net_stats gone = {.in_bytes = 1000, .refused = {[VF_REFUSED_MAC] = 1}};
+    const struct vf_net_stats leased = {
+        .in_packets = 2, .in_bytes = 200, .out_packets = 3, .out_bytes = 300, .out_dropped = 4};
+    const struct vf_nets_counts slots = {.capacity = 126,
+                                         .making = 1,
+                                         .ready = 2,
+                                         .taken = 3,
+                                         .dirty = 4,
+                                         .made = 5,
+                                         .recycled = 6,
+                                         .destroyed = 7,
+                                         .doubts = 8};
+    struct vf_net_stats before[2] = {{0}};
+
     cr_assert_not_null(t);
+    vf_stats_traffic(t, &before[0], &gone);
+    vf_stats_traffic(t, &before[1], &leased);
+    vf_stats_vm(t, "0123456789ab", &before[1]);
+    vf_stats_set_slots(s, 1, &slots);
     vf_stats_set_pool(t, &pool);
     vf_stats_set_memory(t, &memory);
     vf_stats_acquired(t, VF_GOT_HIT, 50, stages, 2);
@@ -118,6 +136,26 @@ static const char *const common_lines[] = {
     "vmfactory_vm_guest_copied_bytes{template=\"web\"} 11264",
     "vmfactory_vm_own_bytes{template=\"web\"} 12288",
     "vmfactory_vm_pss_bytes{template=\"web\"} 13312",
+    "vmfactory_network_bytes_total{template=\"web\",direction=\"in\"} 1200",
+    "vmfactory_network_bytes_total{template=\"web\",direction=\"out\"} 300",
+    "vmfactory_network_packets_total{template=\"web\",direction=\"out\"} 3",
+    "vmfactory_network_dropped_packets_total{template=\"web\",direction=\"out\"} 4",
+    "vmfactory_network_refused_packets_total{template=\"web\",rule=\"mac\"} 1",
+    "vmfactory_network_refused_packets_total{template=\"web\",rule=\"host\"} 0",
+    "vmfactory_vm_network_bytes_total{template=\"web\",vm=\"0123456789ab\",direction=\"in\"} 200",
+    "vmfactory_vm_network_packets_total{template=\"web\",vm=\"0123456789ab\",direction=\"out\"} 3",
+    "vmfactory_vm_network_refused_packets_total{template=\"web\",vm=\"0123456789ab\",rule=\"mac\"} "
+    "0",
+    "vmfactory_network_slots{mode=\"bridge\",state=\"making\"} 1",
+    "vmfactory_network_slots{mode=\"bridge\",state=\"ready\"} 2",
+    "vmfactory_network_slots{mode=\"bridge\",state=\"taken\"} 3",
+    "vmfactory_network_slots{mode=\"bridge\",state=\"dirty\"} 4",
+    "vmfactory_network_slots{mode=\"nat\",state=\"ready\"} 0",
+    "vmfactory_network_slot_capacity{mode=\"bridge\"} 126",
+    "vmfactory_network_slots_made_total{mode=\"bridge\"} 5",
+    "vmfactory_network_slots_recycled_total{mode=\"bridge\"} 6",
+    "vmfactory_network_slots_destroyed_total{mode=\"bridge\"} 7",
+    "vmfactory_network_slots_doubted_total{mode=\"bridge\"} 8",
     "vmfactory_adopted_total{what=\"parked\"} 3",
     "vmfactory_loop_turn_seconds_bucket{le=\"0.0025\"} 1",
     "vmfactory_loop_stall_max_seconds 0.001234",
@@ -209,7 +247,7 @@ Test(stats, json_says_the_same)
     size_t len = 0;
     char *text;
     struct vf_json *j;
-    const struct vf_json *t;
+    const struct vf_json *t, *vm, *slots;
 
     fill(s, "we\"b");
     text = vf_stats_json(s, &len);
@@ -230,10 +268,48 @@ Test(stats, json_says_the_same)
             vf_json_get(vf_json_get(vf_json_get(t, "stage_duration_seconds"), "restore"), "count"),
             -1),
         2);
+    cr_expect_eq(vf_json_int(vf_json_get(vf_json_get(t, "network_bytes_total"), "in"), -1), 1200);
+    vm = vf_json_at(vf_json_get(t, "vms"), 0);
+    cr_expect_str_eq(vf_json_str(vf_json_get(vm, "vm"), ""), "0123456789ab");
+    cr_expect_eq(vf_json_int(vf_json_get(vf_json_get(vm, "vm_network_bytes_total"), "out"), -1),
+                 300);
+    slots = vf_json_get(vf_json_get(j, "network_slots"), "bridge");
+    cr_expect_eq(vf_json_int(vf_json_get(slots, "taken"), -1), 3);
     cr_expect_eq(vf_json_int(vf_json_get(vf_json_get(j, "adopted_total"), "discarded"), -1), 4);
     cr_expect_gt(vf_json_int(vf_json_get(j, "process_open_fds"), -1), 2);
     cr_expect_gt(vf_json_int(vf_json_get(j, "process_resident_memory_bytes"), -1), 100000);
     vf_json_delete(j);
+    free(text);
+    vf_stats_free(s);
+}
+
+/* A VM is looked at now and then, and once more at its end: nothing is counted twice, and nothing goes back. */
+Test(stats, traffic_counts_on_and_never_back)
+{
+    struct vf_stats *s = vf_stats_new();
+    struct vf_stats_template *t = vf_stats_template(s, "web");
+    struct vf_net_stats a = {0}, b = {0};
+    char *text;
+
+    vf_stats_traffic(t, &a, &(struct vf_net_stats){.in_bytes = 100, .refused = {1}});
+    vf_stats_vm(t, "a", &a);
+    vf_stats_traffic(t, &b, &(struct vf_net_stats){.in_bytes = 10});
+    vf_stats_vm(t, "b", &b);
+    vf_stats_traffic(t, &a, &(struct vf_net_stats){.in_bytes = 50}); /* less than before */
+    vf_stats_vm(t, "a", &a);
+    text = openmetrics(s);
+    expect_line(text, "vmfactory_network_bytes_total{template=\"web\",direction=\"in\"} 110");
+    expect_line(text,
+                "vmfactory_vm_network_bytes_total{template=\"web\",vm=\"a\",direction=\"in\"} 100");
+    free(text);
+    vf_stats_traffic(t, &a, &(struct vf_net_stats){.in_bytes = 150, .refused = {3}});
+    vf_stats_vm_gone(t, "a");
+    vf_stats_vm_gone(t, "never there");
+    text = openmetrics(s);
+    expect_line(text, "vmfactory_network_bytes_total{template=\"web\",direction=\"in\"} 160");
+    expect_line(text, "vmfactory_network_refused_packets_total{template=\"web\",rule=\"mac\"} 3");
+    cr_expect_null(strstr(text, "vm=\"a\""));
+    cr_expect_not_null(strstr(text, "vm=\"b\""));
     free(text);
     vf_stats_free(s);
 }
