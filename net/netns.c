@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/fd.h"
+#include "net/needs.h"
 
 #define STACK_SIZE (32 * 1024)
 #define MAX_PATH 300
@@ -76,9 +77,13 @@ int vf_netns_do(int ns_fd, struct vf_netns_call *call, struct vf_error *err)
             vf_hint(err, "the kernel needs CONFIG_NET_NS");
         return r;
     }
-    if (c.result < 0)
-        return vf_fail_errno(err, c.result, "network namespace: %s", call->what);
-    return 0;
+    if (c.result == 0)
+        return 0;
+    vf_fail_errno(err, c.result, "network namespace: %s", call->what);
+    if (c.result == -EPERM || c.result == -EACCES)
+        vf_hint(err, "it needs CAP_SYS_ADMIN and CAP_NET_ADMIN: run as root, or set the spec's "
+                     "network to none");
+    return vf_code_errno(vf_code_from_errno(c.result));
 }
 
 /* ---- what is opened inside */
@@ -121,11 +126,11 @@ static int open_inside(struct vf_netns_call *call)
         return step(o, "open a route socket");
     n->netfilter = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     if (n->netfilter < 0)
-        return step(o, "open a netfilter socket (the kernel needs nfnetlink and nf_tables)");
+        return step(o, "open a netfilter socket");
     for (; n->n_tuns < o->n_tuns; n->n_tuns++) {
         n->tuns[n->n_tuns] = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
         if (n->tuns[n->n_tuns] < 0)
-            return step(o, "open /dev/net/tun (the kernel needs tun, a container the device)");
+            return step(o, "open /dev/net/tun");
     }
     if (!o->forwarding)
         return 0;
@@ -143,6 +148,10 @@ static int open_all(int ns_fd, int n_tuns, bool forwarding, struct vf_netns *ret
         .call.fn = open_inside, .n = &n, .n_tuns = n_tuns, .forwarding = forwarding};
     n.ns = ns_fd;
     int r = vf_netns_do(ns_fd, &o.call, err);
+    if (r < 0 && n.netfilter >= 0 && n.n_tuns < n_tuns)
+        r = vf_need(r, VF_NEED_TUN, err);
+    else if (r < 0 && n.route >= 0 && n.netfilter < 0)
+        r = vf_need(r, VF_NEED_SLOT_RULES, err);
     if (r < 0) {
         vf_netns_close(&n);
         return r;

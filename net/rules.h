@@ -104,9 +104,20 @@ static inline uint32_t vf_host_rules_mark(int number)
 /* A slot comes. */
 int vf_host_rules_add(struct vf_nl *nl, const struct vf_host_rules *h, int number,
                       struct vf_error *err);
-/* Its policy's ports. VF_CONFLICT: a port leads to another slot already. All or nothing. */
-int vf_host_rules_open(struct vf_nl *nl, const struct vf_host_rules *h, int number,
-                       const struct vf_policy *policy, struct vf_error *err);
+/* What a slot has of the host's. */
+struct vf_host_ports {
+    struct vf_port opened[VF_PORTS_MAX]; /* services that the guest may use */
+    int n_opened;
+    struct vf_port ports[VF_PORTS_MAX]; /* ports that lead to the guest */
+    int n_ports;
+};
+/* From what it has to what it is to have, in one batch, all or nothing. VF_CONFLICT: a port leads to another slot. */
+int vf_host_rules_change(struct vf_nl *nl, const struct vf_host_rules *h, int number,
+                         const struct vf_host_ports *from, const struct vf_host_ports *to,
+                         struct vf_error *err);
+/* What it has, as the kernel says. */
+int vf_host_rules_read(struct vf_nl *nl, const struct vf_host_rules *h, int number,
+                       struct vf_host_ports *ret, struct vf_error *err);
 /* Back to how add left it: no ports, its count zeroed; *ret_refused (may be NULL) is what was refused. VF_NOT_FOUND: it
  * was never added. gone: nothing is left of it. */
 int vf_host_rules_reset(struct vf_nl *nl, const struct vf_host_rules *h, int number, bool gone,

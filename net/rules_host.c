@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "net/needs.h"
 #include "net/nft.h"
 #include "net/rules.h"
 
@@ -281,9 +282,8 @@ static bool is_todays(const struct vf_host_rules *h, const struct element *e)
 
 static int explain(int r, struct vf_error *err)
 {
-    if (r == -ENOENT || r == -EOPNOTSUPP)
-        vf_hint(err, "the kernel needs nf_tables with inet, ct, fib, nat and masquerade: load the "
-                     "modules nf_tables, nft_ct, nft_fib_inet, nft_nat, nft_masq, nft_chain_nat");
+    if (r == -ENOENT)
+        vf_hint(err, "somebody removed the host's table: it is made again at the next start");
     if (r < 0)
         vf_wrap(err, "host's rules");
     return r;
@@ -313,7 +313,7 @@ int vf_host_rules_make(struct vf_nl *nl, const struct vf_host_rules *h, struct v
             if (is_todays(h, &e.v[i]))
                 vf_nft_element(&n, &sets[e.v[i].set], true, e.v[i].key, e.v[i].data);
         vf_nft_end(&n);
-        r = explain(vf_nl_send(nl, &b, err), err);
+        r = vf_need(vf_nl_send(nl, &b, err), VF_NEED_HOST_RULES, err);
     }
     vf_nl_batch_free(&b);
     free(e.v);
@@ -349,8 +349,8 @@ int vf_host_rules_add(struct vf_nl *nl, const struct vf_host_rules *h, int numbe
     return r;
 }
 
-static void open_port(struct vf_nft *n, const struct vf_host_rules *h, int number,
-                      const struct vf_port *p)
+static void change_port(struct vf_nft *n, const struct vf_host_rules *h, int number,
+                        const struct vf_port *p, bool add)
 {
     for (int i = 0; i < 2; i++) {
         uint8_t key[MAX_KEY], data[MAX_DATA];
@@ -359,34 +359,92 @@ static void open_port(struct vf_nft *n, const struct vf_host_rules *h, int numbe
             continue;
         port_key(p, key);
         port_data(&pair.slot, p, data);
-        vf_nft_element(n, &sets[PORTS4 + i], true, key, data);
+        vf_nft_element(n, &sets[PORTS4 + i], add, key, add ? data : NULL);
     }
 }
 
-int vf_host_rules_open(struct vf_nl *nl, const struct vf_host_rules *h, int number,
-                       const struct vf_policy *policy, struct vf_error *err)
+static void change_opened(struct vf_nft *n, const struct vf_host_rules *h, int number,
+                          const struct vf_port *p, bool add)
+{
+    uint8_t key[MAX_KEY];
+    name_key(h, number, key);
+    port_key(p, key + IFNAMSIZ);
+    vf_nft_element(n, &sets[OPENED], add, key, NULL);
+}
+
+static bool has_port(const struct vf_port *ports, int n, const struct vf_port *p)
+{
+    for (int i = 0; i < n; i++)
+        if (ports[i].protocol == p->protocol && ports[i].port == p->port &&
+            ports[i].guest == p->guest)
+            return true;
+    return false;
+}
+
+/* What is in a and not in b. */
+static void change_ports(struct vf_nft *n, const struct vf_host_rules *h, int number,
+                         const struct vf_host_ports *a, const struct vf_host_ports *b, bool add)
+{
+    for (int i = 0; i < a->n_opened; i++)
+        if (!has_port(b->opened, b->n_opened, &a->opened[i]))
+            change_opened(n, h, number, &a->opened[i], add);
+    for (int i = 0; i < a->n_ports; i++)
+        if (!has_port(b->ports, b->n_ports, &a->ports[i]))
+            change_port(n, h, number, &a->ports[i], add);
+}
+
+int vf_host_rules_change(struct vf_nl *nl, const struct vf_host_rules *h, int number,
+                         const struct vf_host_ports *from, const struct vf_host_ports *to,
+                         struct vf_error *err)
 {
     struct vf_nl_batch b = {0};
-    uint8_t key[MAX_KEY];
     struct vf_nft n;
+    int r = 0;
     vf_nft_begin(&n, &b, NFPROTO_INET, h->table);
-    for (int i = 0; i < policy->n_opened; i++) {
-        name_key(h, number, key);
-        port_key(&policy->opened[i], key + IFNAMSIZ);
-        vf_nft_element(&n, &sets[OPENED], true, key, NULL);
+    change_ports(&n, h, number, from, to, false);
+    change_ports(&n, h, number, to, from, true);
+    if (b.n > 1 || b.failed) {
+        vf_nft_end(&n);
+        r = vf_nl_send(nl, &b, err);
     }
-    for (int i = 0; i < policy->n_ports; i++)
-        open_port(&n, h, number, &policy->ports[i]);
-    vf_nft_end(&n);
-    int r = vf_nl_send(nl, &b, err);
     if (r < 0 && err && err->code == VF_CONFLICT) {
         vf_fail(err, VF_CONFLICT, "one of the %d host ports leads to another VM already",
-                policy->n_ports);
+                to->n_ports);
         vf_hint(err, "choose another port, or release the VM that has it");
     } else {
         r = explain(r, err);
     }
     vf_nl_batch_free(&b);
+    return r;
+}
+
+static void keep_port(const struct element *e, struct vf_host_ports *ret)
+{
+    bool opened = e->set == OPENED;
+    int *n = opened ? &ret->n_opened : &ret->n_ports;
+    const uint8_t *key = e->key + (opened ? IFNAMSIZ : 0);
+    struct vf_port p = {.protocol = key[0], .port = (uint16_t)(key[4] << 8 | key[5])};
+    if (!opened) {
+        const uint8_t *data = e->data + (e->set == PORTS4 ? 4 : 16);
+        p.guest = (uint16_t)(data[0] << 8 | data[1]);
+    }
+    /* One that leads to both of its addresses is one port. */
+    if (*n < VF_PORTS_MAX && !has_port(opened ? ret->opened : ret->ports, *n, &p))
+        (opened ? ret->opened : ret->ports)[(*n)++] = p;
+}
+
+int vf_host_rules_read(struct vf_nl *nl, const struct vf_host_rules *h, int number,
+                       struct vf_host_ports *ret, struct vf_error *err)
+{
+    struct elements e = {0};
+    struct vf_host_ports ports = {0};
+    int r = read_elements(nl, h, OPENED, PORTS6, &e, err);
+    for (int i = 0; r == 0 && i < e.n; i++)
+        if (is_of(h, number, &e.v[i]))
+            keep_port(&e.v[i], &ports);
+    free(e.v);
+    if (r == 0)
+        *ret = ports;
     return r;
 }
 

@@ -34,6 +34,8 @@ struct vf_nets_config {
     const char *const *prefixes; /* addresses, NULL-ended: "10.210.0.0/16", "fd76:6d01::/48" */
     const char *bridge; /* slots hang on this bridge instead of being routed. NULL: routed */
     const char *const *gateways; /* with a bridge: the routers of its network, NULL-ended */
+    bool set_forwarding;         /* routed: switches the host's forwarding on if it is off */
+    int first_port, last_port;   /* of the host, for vf_net_publish to choose from; 0: none */
 };
 
 /* Slots of one shape can stand in for each other. */
@@ -46,7 +48,8 @@ extern const struct vf_net_shape
     vf_net_shape_default; /* one queue, offloads, by descriptor, 1500 */
 
 struct vf_nets;
-/* VF_PERMISSION without CAP_NET_ADMIN; VF_CONFLICT: the prefixes are in use on this host. */
+/* VF_PERMISSION without CAP_NET_ADMIN; VF_CONFLICT: the prefixes are in use on this host (told without privileges,
+ * too); VF_UNSUPPORTED: the host does not forward, the kernel lacks something. */
 int vf_nets_open(const struct vf_nets_config *cfg, struct vf_nets **ret, struct vf_error *err);
 /* Destroys ready slots, and the host's table if no slot is left at all; taken ones stay as they are, and their handles
  * (vf_net_forget) must be gone. */
@@ -71,6 +74,12 @@ int vf_net_take(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_n
 /* Blocks, for a slot that was taken: what this lease may do. Without it, the default. On failure the slot is as it was
  * but for what the error says, and best given back. VF_CONFLICT: a host port is in use. */
 int vf_net_set(struct vf_net *slot, const struct vf_policy *policy, struct vf_error *err);
+/* Blocks. The host's ports that lead to the guest, instead of those of before; the rest of the policy stays. One batch,
+ * all or nothing. Port 0: a free one of the configured range; ret (n of them; may be NULL, or ports): as they are.
+ * VF_CONFLICT: a port leads to another VM, or the host itself uses it. VF_BUSY: none of the range is free. VF_UNSUPPORTED: on
+ * a bridge, unless n is 0. */
+int vf_net_publish(struct vf_net *slot, const struct vf_port *ports, int n, struct vf_port *ret,
+                   struct vf_error *err);
 
 struct vf_net_stats {
     uint64_t in_packets, in_bytes, in_dropped;    /* to the guest */
@@ -95,6 +104,8 @@ struct vf_net_info {
     int n_tap_fds;
     struct vf_ip host4,
         host6; /* the address under which the host reaches the guest; family 0: none */
+    const struct vf_port *ports; /* of the host that lead to the guest */
+    int n_ports;
     struct vf_net_shape shape;
 };
 void vf_net_info(const struct vf_net *slot, struct vf_net_info *ret);
@@ -102,8 +113,12 @@ void vf_net_info(const struct vf_net *slot, struct vf_net_info *ret);
 void vf_net_close_fds(struct vf_net *slot);
 
 /* ---- after a start */
-/* A slot that a VM of an earlier run uses: taken. VF_NOT_FOUND: there is no such slot. */
-int vf_net_adopt(struct vf_nets *s, int number, struct vf_net **ret, struct vf_error *err);
+/* Blocks. A slot that a VM of an earlier run uses: taken, its policy and ports as they were. netns: the namespace that the VM
+ * is in, opened by the caller (/proc/PID/ns/net), in case that its name is gone, as with a mount namespace that ended
+ * with the daemon: it is kept under its name again; -1: it must be there. VF_NOT_FOUND: there is no such slot; VF_CONFLICT: netns
+ * is another one. */
+int vf_net_adopt(struct vf_nets *s, int number, int netns, struct vf_net **ret,
+                 struct vf_error *err);
 /* Leaves a taken slot as it is, for a later adoption. */
 void vf_net_forget(struct vf_net *slot);
 

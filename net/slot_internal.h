@@ -23,6 +23,7 @@ struct vf_net {
     uint32_t generation;       /* of the namespace's rules, when we last changed them */
     bool set_rules, set_rates; /* a policy changed them */
     struct vf_link_info base;  /* the tap's counts when it became ready */
+    struct vf_host_ports host; /* what it has of the host's */
 };
 
 struct vf_nets {
@@ -31,25 +32,38 @@ struct vf_nets {
     char *netns_dir;
     char prefix[VF_NET_PREFIX_MAX + 1], table[64];
     int run_dirfd;
-    int bridge;           /* its index; 0: routed */
+    int bridge; /* its index; 0: routed */
+    int first_port, last_port;
     pthread_mutex_t lock; /* what follows */
     struct vf_net *ready;
     int n[VF_NET_STATES];
     uint64_t made, recycled, destroyed, doubts;
-    pthread_mutex_t host_lock; /* the sockets of the host's namespace */
+    uint64_t booked[2][65536 / 64]; /* TCP's and UDP's ports of the host that lead to guests */
+    unsigned next_port;             /* in the range, to choose from */
+    pthread_mutex_t host_lock;      /* the sockets of the host's namespace */
     struct vf_nl host_nf, host_route;
 };
 
 /* Counts the slot in its new state. */
 void vf_net_enter(struct vf_net *slot, enum vf_net_state state);
-/* Puts it with the ready ones. */
+/* Was recycled: puts it with the ready ones. */
 void vf_net_park(struct vf_net *slot);
+/* Was made: the same, or it is the caller's. */
+void vf_net_made(struct vf_net *slot, bool taken);
 void vf_net_free(struct vf_net *slot); /* memory and descriptors; it counts no more */
 struct vf_net *vf_net_new(struct vf_nets *s, int number, const struct vf_net_shape *shape);
 void vf_net_name(const struct vf_nets *s, int number, char ret[VF_LINK_NAME]);
 int vf_net_open_netns(const struct vf_net *slot, int n_tuns, struct vf_netns *ret,
                       struct vf_error *err);
 struct vf_net_rules vf_net_rules(const struct vf_net *slot);
+bool vf_net_same_shape(const struct vf_net_shape *a, const struct vf_net_shape *b);
+/* Ready slots of a shape. Never blocks. */
+int vf_nets_ready(struct vf_nets *s, const struct vf_net_shape *shape);
+/* Blocks. Destroys a ready one of that shape, or of any (NULL). Whether there was one. */
+bool vf_nets_drop(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_error *err);
+/* As vf_net_make, but it is the caller's at once. */
+int vf_net_make_taken(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_net **ret,
+                      struct vf_error *err);
 /* MACs of a slot's two ends of the veth pair. */
 void vf_net_macs(const struct vf_nets *s, int number, struct vf_mac *ret_host,
                  struct vf_mac *ret_slot);
@@ -58,6 +72,14 @@ void vf_net_macs(const struct vf_nets *s, int number, struct vf_mac *ret_host,
 int vf_net_remove(struct vf_nets *s, int *numbers, int n, struct vf_error *err);
 /* Wipes the host's memory of the slot's connections. */
 int vf_net_flush_host(struct vf_nets *s, int number, struct vf_error *err);
+
+/* --- ports of the host (publish.c) */
+int vf_net_check_ports(const struct vf_net *slot, const struct vf_policy *p, struct vf_error *err);
+/* Blocks. Those it has give way to these; port 0: chosen. All or nothing. */
+int vf_net_change_ports(struct vf_net *slot, const struct vf_host_ports *to, struct vf_error *err);
+/* Ports are some slot's, or free again. */
+void vf_net_book(struct vf_nets *s, const struct vf_host_ports *ports);
+void vf_net_unbook(struct vf_nets *s, const struct vf_host_ports *ports);
 
 /* --- records (slot_record.c) */
 int vf_net_record_write(struct vf_nets *s, int number, const struct vf_net_shape *shape,

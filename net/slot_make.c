@@ -10,6 +10,7 @@
 #include <net/if.h>
 #include <string.h>
 #include "base/failpoint.h"
+#include "net/needs.h"
 #include "net/nft.h"
 #include "net/slot_internal.h"
 
@@ -85,8 +86,7 @@ static int make_rules(struct vf_net *slot, struct vf_nl *netfilter, struct vf_er
     vf_rules_slot(&b, &rules);
     int r = vf_nl_send(netfilter, &b, err);
     vf_nl_batch_free(&b);
-    if (r == -ENOENT || r == -EOPNOTSUPP)
-        vf_hint(err, "the kernel needs nf_tables with netdev, inet, ct, limit, nat and masquerade");
+    r = vf_need(r, VF_NEED_SLOT_RULES, err);
     if (r == 0)
         r = vf_nft_generation(netfilter, &slot->generation, err);
     slot->settled = r == 0;
@@ -230,7 +230,9 @@ static int free_number(struct vf_nets *s, int *ret, struct vf_error *err)
     return vf_hint(err, "somebody else uses such names for namespaces or interfaces");
 }
 
-int vf_net_make(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_error *err)
+/* ret NULL: with the ready ones. */
+static int make(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_net **ret,
+                struct vf_error *err)
 {
     int number = -1, r = check_shape(shape, err);
     if (r == 0)
@@ -245,7 +247,9 @@ int vf_net_make(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_e
     vf_net_enter(slot, VF_NET_MAKING);
     r = make_all(slot, err);
     if (r == 0) {
-        vf_net_park(slot);
+        if (ret)
+            *ret = slot;
+        vf_net_made(slot, ret != NULL);
         return 0;
     }
     vf_wrap(err, "make network %s", slot->name);
@@ -256,4 +260,15 @@ int vf_net_make(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_e
     else
         vf_net_remove(s, &number, 1, NULL);
     return r;
+}
+
+int vf_net_make(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_error *err)
+{
+    return make(s, shape, NULL, err);
+}
+
+int vf_net_make_taken(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_net **ret,
+                      struct vf_error *err)
+{
+    return make(s, shape, ret, err);
 }

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 #include "base/failpoint.h"
 #include "net/conntrack.h"
@@ -88,58 +87,22 @@ static int set_egress(struct work *w, const struct vf_policy *p, struct vf_error
 
 static int check_policy(const struct vf_net *slot, const struct vf_policy *p, struct vf_error *err)
 {
-    if (slot->slots->bridge && (p->n_ports || p->n_opened))
-        return vf_fail(err, VF_UNSUPPORTED,
-                       "network.ports: a VM on a bridge is reached under its own address; host "
-                       "ports are for networks of mode nat");
-    for (int i = 0; i < p->n_ports; i++)
-        if (!p->ports[i].port || !p->ports[i].guest ||
-            (p->ports[i].protocol != IPPROTO_TCP && p->ports[i].protocol != IPPROTO_UDP))
-            return vf_fail(err, VF_INVALID_ARGUMENT,
-                           "network.ports[%d]: a port is 1 to 65535, of tcp or udp", i);
     for (int i = 0; i < p->n_rules; i++)
         if (p->rules[i].last_port < p->rules[i].first_port ||
             (p->rules[i].last_port && !p->rules[i].protocol))
             return vf_fail(err, VF_INVALID_ARGUMENT,
                            "network.egress[%d]: ports need tcp or udp, the first before the last",
                            i);
-    return 0;
+    return vf_net_check_ports(slot, p, err);
 }
 
-/* Whether nobody of the host's has the port: what comes for it would go to the guest instead. */
-static int check_port(const struct vf_port *p, int i, struct vf_error *err)
-{
-    static const int families[] = {AF_INET, AF_INET6};
-    bool tcp = p->protocol == IPPROTO_TCP;
-    int one = 1, errnum = 0;
-    for (int k = 0; k < 2 && errnum != EADDRINUSE; k++) {
-        struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(p->port)};
-        struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(p->port)};
-        int fd = socket(families[k], (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-            continue; /* a host without this family */
-        if (k == 1)
-            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-        if (tcp) /* what only lingers is in nobody's way */
-            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-        if (bind(fd, k == 0 ? (struct sockaddr *)&four : (struct sockaddr *)&six,
-                 k == 0 ? sizeof(four) : sizeof(six)) < 0)
-            errnum = errno;
-        close(fd);
-    }
-    if (errnum != EADDRINUSE)
-        return 0;
-    vf_fail(err, VF_CONFLICT, "network.ports[%d]: %s port %d is in use by the host itself", i,
-            tcp ? "tcp" : "udp", p->port);
-    return vf_hint(err, "choose another port of the host's");
-}
-
+/* The ports first: they are what others can be in the way of. */
 static int set_all(struct work *w, const struct vf_policy *p, struct vf_error *err)
 {
-    struct vf_nets *s = w->slot->slots;
-    int r = 0;
-    for (int i = 0; r == 0 && i < p->n_ports; i++)
-        r = check_port(&p->ports[i], i, err);
+    struct vf_host_ports to = {.n_opened = p->n_opened, .n_ports = p->n_ports};
+    memcpy(to.opened, p->opened, sizeof(to.opened));
+    memcpy(to.ports, p->ports, sizeof(to.ports));
+    int r = w->slot->slots->bridge ? 0 : vf_net_change_ports(w->slot, &to, err);
     /* What an earlier policy changed, this one changes again. */
     if (r == 0 && (p->egress != VF_EGRESS_ALLOW || p->open_metadata || w->slot->set_rules))
         r = set_egress(w, p, err);
@@ -147,11 +110,6 @@ static int set_all(struct work *w, const struct vf_policy *p, struct vf_error *e
         r = clear_rates(w, err);
     if (r == 0 && (p->in_bytes_per_s || p->out_bytes_per_s))
         r = set_rates(w, p, err);
-    if (r == 0 && (p->n_ports || p->n_opened)) {
-        pthread_mutex_lock(&s->host_lock);
-        r = vf_host_rules_open(&s->host_nf, &s->host, w->slot->number, p, err);
-        pthread_mutex_unlock(&s->host_lock);
-    }
     return r;
 }
 
@@ -344,6 +302,8 @@ static int recycle(struct work *w, struct vf_net_stats *stats, struct vf_error *
         r = attach(w, err);
     if (r < 0)
         return r;
+    vf_net_unbook(slot->slots, &slot->host);
+    slot->host = (struct vf_host_ports){0};
     stats->refused[VF_REFUSED_HOST] += host;
     count_traffic(&w->tap, &slot->base, stats);
     slot->base = w->tap;

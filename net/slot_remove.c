@@ -114,7 +114,11 @@ int vf_net_remove(struct vf_nets *s, int *numbers, int n, struct vf_error *err)
 int vf_net_destroy(struct vf_net *slot, struct vf_error *err)
 {
     struct vf_nets *s = slot->slots;
+    struct vf_host_ports ports = slot->host;
     int number = slot->number;
     vf_net_free(slot);
-    return vf_net_remove(s, &number, 1, err);
+    int r = vf_net_remove(s, &number, 1, err);
+    if (r == 0)
+        vf_net_unbook(s, &ports);
+    return r;
 }

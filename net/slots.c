@@ -7,6 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/fd.h"
+#include "base/log.h"
+#include "net/needs.h"
+#include "net/nft.h"
 #include "net/slot_internal.h"
 
 const struct vf_net_shape vf_net_shape_default = {
@@ -54,24 +57,38 @@ static int find_bridge(struct vf_nets *s, const char *name, struct vf_error *err
     return 0;
 }
 
-static int forwards(const char *path, struct vf_error *err)
+static bool is_on(const char *path)
 {
     VF_CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
     char on = 0;
-    if (fd >= 0 && read(fd, &on, 1) == 1 && on != '0')
-        return 0;
-    vf_fail(err, VF_UNSUPPORTED, "networks: the host does not forward packets (%s is 0)", path);
-    return vf_hint(err, "switch it on: echo 1 >%s", path);
+    return fd >= 0 && read(fd, &on, 1) == 1 && on != '0';
 }
 
-/* Routed: the prefixes must be free, the host must forward, and its table is made. */
-static int open_routed(struct vf_nets *s, struct vf_error *err)
+static int forwards(const char *path, bool set, struct vf_error *err)
 {
-    int r = vf_routes_check(&s->host_route, &s->pool, s->prefix, err);
+    if (is_on(path))
+        return 0;
+    if (!set) {
+        vf_fail(err, VF_UNSUPPORTED, "networks: the host does not forward packets (%s is 0)", path);
+        return vf_hint(err, "switch it on: echo 1 >%s, or set network_forwarding", path);
+    }
+    VF_CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "1\n", 2) != 2)
+        return vf_fail_errno(err, errno, "networks: switch forwarding on: %s", path);
+    vf_log(VF_LOG_WARN, NULL, "networks: the host forwards packets from now on (%s was 0)", path);
+    return 0;
+}
+
+/* Routed: the host must forward, and its table is made. */
+static int open_routed(struct vf_nets *s, bool set_forwarding, struct vf_error *err)
+{
+    uint32_t generation;
+    /* Before anything is changed: without privileges this fails. */
+    int r = vf_need(vf_nft_generation(&s->host_nf, &generation, err), VF_NEED_HOST_RULES, err);
     if (r == 0 && s->pool.has4)
-        r = forwards("/proc/sys/net/ipv4/ip_forward", err);
+        r = forwards("/proc/sys/net/ipv4/ip_forward", set_forwarding, err);
     if (r == 0 && s->pool.has6)
-        r = forwards("/proc/sys/net/ipv6/conf/all/forwarding", err);
+        r = forwards("/proc/sys/net/ipv6/conf/all/forwarding", set_forwarding, err);
     return r < 0 ? r : vf_host_rules_make(&s->host_nf, &s->host, err);
 }
 
@@ -122,15 +139,18 @@ static int open_all(struct vf_nets *s, const struct vf_nets_config *cfg, struct 
     if (r == 0)
         r = check_prefixes(s, err);
     if (r == 0)
-        r = vf_open_dir(cfg->run_dir, 1, 0700, &s->run_dirfd, err);
-    if (r == 0)
         r = vf_nl_open(&s->host_route, NETLINK_ROUTE, err);
+    if (r == 0) /* what needs no privileges comes first */
+        r = cfg->bridge ? find_bridge(s, cfg->bridge, err)
+                        : vf_routes_check(&s->host_route, &s->pool, s->prefix, err);
+    if (r == 0)
+        r = vf_open_dir(cfg->run_dir, 1, 0700, &s->run_dirfd, err);
     if (r == 0)
         r = vf_nl_open(&s->host_nf, NETLINK_NETFILTER, err);
     if (r == 0)
         r = vf_netns_prepare(s->netns_dir, err);
-    if (r == 0)
-        r = cfg->bridge ? find_bridge(s, cfg->bridge, err) : open_routed(s, err);
+    if (r == 0 && !cfg->bridge)
+        r = open_routed(s, cfg->set_forwarding, err);
     return r;
 }
 
@@ -160,6 +180,8 @@ int vf_nets_open(const struct vf_nets_config *cfg, struct vf_nets **ret, struct 
         return r;
     }
     s->run_dirfd = s->host_nf.fd = s->host_route.fd = -1;
+    s->first_port = cfg->first_port;
+    s->last_port = cfg->last_port;
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->host_lock, NULL);
     r = open_all(s, cfg, err);
@@ -256,17 +278,32 @@ void vf_net_enter(struct vf_net *slot, enum vf_net_state state)
     pthread_mutex_unlock(&slot->slots->lock);
 }
 
-void vf_net_park(struct vf_net *slot)
+static void park(struct vf_net *slot, uint64_t *n)
 {
     struct vf_nets *s = slot->slots;
     pthread_mutex_lock(&s->lock);
-    if (slot->state == VF_NET_MAKING)
-        s->made++;
-    else
-        s->recycled++;
+    ++*n;
     count(slot, VF_NET_READY);
     slot->next = s->ready;
     s->ready = slot;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void vf_net_park(struct vf_net *slot)
+{
+    park(slot, &slot->slots->recycled);
+}
+
+void vf_net_made(struct vf_net *slot, bool taken)
+{
+    struct vf_nets *s = slot->slots;
+    if (!taken) {
+        park(slot, &s->made);
+        return;
+    }
+    pthread_mutex_lock(&s->lock);
+    s->made++;
+    count(slot, VF_NET_TAKEN);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -284,7 +321,7 @@ void vf_net_free(struct vf_net *slot)
     free(slot);
 }
 
-static bool same_shape(const struct vf_net_shape *a, const struct vf_net_shape *b)
+bool vf_net_same_shape(const struct vf_net_shape *a, const struct vf_net_shape *b)
 {
     return a->tap.queues == b->tap.queues && a->tap.offloads == b->tap.offloads &&
            a->tap.by_name == b->tap.by_name && a->tap.owner == b->tap.owner && a->mtu == b->mtu &&
@@ -297,7 +334,7 @@ int vf_net_take(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_n
     struct vf_net *slot = NULL;
     pthread_mutex_lock(&s->lock);
     for (struct vf_net **at = &s->ready; *at; at = &(*at)->next)
-        if (same_shape(&(*at)->shape, shape)) {
+        if (vf_net_same_shape(&(*at)->shape, shape)) {
             slot = *at;
             *at = slot->next;
             slot->next = NULL;
@@ -311,6 +348,33 @@ int vf_net_take(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_n
     return 0;
 }
 
+int vf_nets_ready(struct vf_nets *s, const struct vf_net_shape *shape)
+{
+    int n = 0;
+    pthread_mutex_lock(&s->lock);
+    for (const struct vf_net *slot = s->ready; slot; slot = slot->next)
+        n += vf_net_same_shape(&slot->shape, shape);
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+bool vf_nets_drop(struct vf_nets *s, const struct vf_net_shape *shape, struct vf_error *err)
+{
+    struct vf_net *slot = NULL;
+    pthread_mutex_lock(&s->lock);
+    for (struct vf_net **at = &s->ready; *at && !slot; at = &(*at)->next)
+        if (!shape || vf_net_same_shape(&(*at)->shape, shape)) {
+            slot = *at;
+            *at = slot->next;
+            count(slot, VF_NET_DIRTY);
+            break;
+        }
+    pthread_mutex_unlock(&s->lock);
+    if (slot)
+        vf_net_destroy(slot, err);
+    return slot != NULL;
+}
+
 void vf_net_info(const struct vf_net *slot, struct vf_net_info *ret)
 {
     struct vf_address_pair pair;
@@ -319,6 +383,8 @@ void vf_net_info(const struct vf_net *slot, struct vf_net_info *ret)
                                 .tap = VF_NET_TAP,
                                 .tap_fds = slot->fds,
                                 .n_tap_fds = slot->n_fds,
+                                .ports = slot->host.ports,
+                                .n_ports = slot->host.n_ports,
                                 .shape = slot->shape};
     snprintf(ret->netns_path, sizeof(ret->netns_path), "%s/%s", slot->slots->netns_dir, slot->name);
     if (vf_addresses_pair(&slot->slots->pool, slot->number, AF_INET, &pair))

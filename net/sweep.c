@@ -7,17 +7,83 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/fd.h"
 #include "net/nft.h"
 #include "net/slot_internal.h"
 
-int vf_net_adopt(struct vf_nets *s, int number, struct vf_net **ret, struct vf_error *err)
+/* Whether it is the namespace of that slot: its end of the veth pair has the MAC we gave it. */
+static int is_slots(const struct vf_net *slot, struct vf_nl *route, struct vf_error *err)
+{
+    struct vf_mac host_mac, slot_mac;
+    struct vf_link_info l;
+    vf_net_macs(slot->slots, slot->number, &host_mac, &slot_mac);
+    int r = vf_link_get(route, VF_NET_UPLINK, &l, err);
+    if (r == 0 && memcmp(&l.mac, &slot_mac, sizeof(slot_mac)) != 0)
+        r = vf_fail(err, VF_CONFLICT, "the namespace is not this slot's");
+    return r;
+}
+
+static int look_inside(struct vf_net *slot, const struct vf_netns *ns, struct vf_error *err)
+{
+    struct vf_nl route, netfilter;
+    struct vf_link_info tap;
+    vf_nl_adopt(&route, ns->route);
+    vf_nl_adopt(&netfilter, ns->netfilter);
+    int r = is_slots(slot, &route, err);
+    if (r == 0)
+        r = vf_link_get(&route, VF_NET_TAP, &tap, err);
+    if (r == 0)
+        r = vf_nft_generation(&netfilter, &slot->generation, err);
+    return r;
+}
+
+/* The name is there, but is no namespace any more: it was mounted for the daemon before alone. */
+static int keep_again(struct vf_net *slot, int netns, struct vf_error *err)
+{
+    struct vf_nets *s = slot->slots;
+    struct vf_netns ns;
+    char path[40];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", netns);
+    int r = vf_netns_open(path, 0, &ns, err);
+    if (r < 0)
+        return r;
+    r = look_inside(slot, &ns, err);
+    if (r == 0)
+        r = vf_netns_drop(s->netns_dir, slot->name, err);
+    if (r == 0)
+        r = vf_netns_keep(s->netns_dir, slot->name, ns.ns, err);
+    vf_netns_close(&ns);
+    return r;
+}
+
+static bool same_file(int a, int b)
+{
+    struct stat x, y;
+    return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int adopt_netns(struct vf_net *slot, int netns, struct vf_error *err)
+{
+    struct vf_error why;
+    struct vf_netns ns;
+    int r = vf_net_open_netns(slot, 0, &ns, &why);
+    if (r < 0 && netns >= 0 && (why.code == VF_NOT_FOUND || why.code == VF_INVALID_ARGUMENT))
+        return keep_again(slot, netns, err);
+    if (r < 0)
+        return vf_error_copy(err, &why);
+    r = netns >= 0 && !same_file(ns.ns, netns)
+            ? vf_fail(err, VF_CONFLICT, "its VM is in another namespace")
+            : look_inside(slot, &ns, err);
+    vf_netns_close(&ns);
+    return r;
+}
+
+int vf_net_adopt(struct vf_nets *s, int number, int netns, struct vf_net **ret,
+                 struct vf_error *err)
 {
     struct vf_net_shape shape;
-    struct vf_link_info tap;
-    struct vf_netns ns;
-
     int r = vf_net_record_read(s, number, &shape, err);
     if (r == 0)
         r = vf_addresses_claim(&s->pool, number, err);
@@ -29,15 +95,11 @@ int vf_net_adopt(struct vf_nets *s, int number, struct vf_net **ret, struct vf_e
         return vf_fail(err, VF_NO_MEMORY, "networks: no memory");
     }
     vf_net_enter(slot, VF_NET_TAKEN);
-    r = vf_net_open_netns(slot, 0, &ns, err);
-    if (r == 0) {
-        struct vf_nl route, netfilter;
-        vf_nl_adopt(&route, ns.route);
-        vf_nl_adopt(&netfilter, ns.netfilter);
-        r = vf_link_get(&route, VF_NET_TAP, &tap, err);
-        if (r == 0)
-            r = vf_nft_generation(&netfilter, &slot->generation, err);
-        vf_netns_close(&ns);
+    r = adopt_netns(slot, netns, err);
+    if (r == 0 && !s->bridge) {
+        pthread_mutex_lock(&s->host_lock);
+        r = vf_host_rules_read(&s->host_nf, &s->host, number, &slot->host, err);
+        pthread_mutex_unlock(&s->host_lock);
     }
     if (r < 0) {
         vf_wrap(err, "adopt network %s", slot->name);
@@ -45,6 +107,7 @@ int vf_net_adopt(struct vf_nets *s, int number, struct vf_net **ret, struct vf_e
         vf_addresses_give(&s->pool, number);
         return r;
     }
+    vf_net_book(s, &slot->host);
     slot->settled = true;
     /* What its policy was is not recorded. */
     slot->set_rules = slot->set_rates = true;

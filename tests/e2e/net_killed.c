@@ -209,8 +209,8 @@ Test(net_killed, a_slot_in_use_is_adopted_with_its_traffic)
     cr_assert_eq(net_count_records(), 2);
 
     cr_assert_eq(vf_nets_open(&n.cfg, &n.slots, &e), 0, "%s", e.msg);
-    cr_expect_eq(vf_net_adopt(n.slots, 7, &slot, &e), -ENOENT);
-    cr_assert_eq(vf_net_adopt(n.slots, 1, &slot, &e), 0, "%s",
+    cr_expect_eq(vf_net_adopt(n.slots, 7, -1, &slot, &e), -ENOENT);
+    cr_assert_eq(vf_net_adopt(n.slots, 1, -1, &slot, &e), 0, "%s",
                  e.msg); /* the last made is taken first */
     cr_assert_eq(vf_nets_sweep(n.slots, &sweep, &e), 0, "%s", e.msg);
     cr_expect_eq(sweep.removed, 1);
@@ -227,13 +227,13 @@ Test(net_killed, a_slot_in_use_is_adopted_with_its_traffic)
     struct vf_net *no = NULL;
     cfg.prefixes = others;
     cr_assert_eq(vf_nets_open(&cfg, &again, &e), 0, "%s", e.msg);
-    cr_expect_eq(vf_net_adopt(again, 1, &no, &e), -EBUSY);
+    cr_expect_eq(vf_net_adopt(again, 1, -1, &no, &e), -EBUSY);
     cr_expect(strstr(e.msg, "other prefixes"), "%s", e.msg);
     vf_nets_close(again);
     vf_net_forget(slot);
     vf_nets_close(n.slots);
     cr_assert_eq(vf_nets_open(&n.cfg, &n.slots, &e), 0, "%s", e.msg);
-    cr_assert_eq(vf_net_adopt(n.slots, 1, &slot, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_net_adopt(n.slots, 1, -1, &slot, &e), 0, "%s", e.msg);
 
     /* Its policy is taken back all the same. */
     cr_assert_eq(vf_net_give_back(slot, NULL, &e), 0, "%s", e.msg);
