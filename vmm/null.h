@@ -66,6 +66,15 @@ enum vf_null_msg {
 #define VF_NULL_AGENT_SAME_SAMPLE 64u  /* entropy digested, but not stirred: clones sample alike */
 #define VF_NULL_AGENT_IGNORE_TIME 128u /* the clock stays; the answer tells */
 #define VF_NULL_AGENT_IGNORE_IDENTITY 256u /* machine-id and hostname stay; the answer tells */
+/* The NIC's values are taken, but told as others; no-dns: resolvers are not told at all. */
+#define VF_NULL_AGENT_WRONG_MAC 512u
+#define VF_NULL_AGENT_WRONG_IPV4 1024u
+#define VF_NULL_AGENT_WRONG_IPV6 2048u
+#define VF_NULL_AGENT_WRONG_MTU 4096u
+#define VF_NULL_AGENT_WRONG_DNS 8192u
+#define VF_NULL_AGENT_NO_DNS 16384u
+#define VF_NULL_AGENT_WRONG_GATEWAY_MAC 32768u
+#define VF_NULL_AGENT_OLD_NET 65536u /* knows of a NIC no more than MAC and IPv4 address */
 
 struct vf_null_script {
     struct vf_null_step op[VF_VM_OP_COUNT];

@@ -208,7 +208,7 @@ static void hello(struct null_agent *a, uint32_t id, unsigned flags)
     vf_wire_put(w, VF_TAG_AGENT, name, sizeof(name) - 1);
     vf_wire_put_u32(w, VF_TAG_FEATURES,
                     VF_FEATURE_EXEC | VF_FEATURE_RESEED | VF_FEATURE_CLOCK | VF_FEATURE_IDENTITY |
-                        (a->owner->has_nic ? VF_FEATURE_NET : 0));
+                        null_nic_features(a->owner, flags));
     null_agent_send(a);
 }
 
@@ -223,19 +223,15 @@ static const char *check_renew(const struct null_agent *a, const struct vf_wire_
                   {VF_TAG_ENTROPY, 64, 512, "entropy: 64 to 512 bytes"},
                   {VF_TAG_TIME, 8, 8, "time: 8 bytes"},
                   {VF_TAG_MACHINE_ID, 16, 16, "machine-id: 16 bytes"},
-                  {VF_TAG_HOSTNAME, 1, 63, "hostname: 1 to 63 bytes"},
-                  {VF_TAG_MAC, 6, 6, "mac: 6 bytes"},
-                  {VF_TAG_IPV4, 9, 9, "ipv4: 9 bytes"}};
+                  {VF_TAG_HOSTNAME, 1, 63, "hostname: 1 to 63 bytes"}};
     for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
         size_t len;
         if (!vf_wire_find(f, limits[i].tag, &len))
             continue;
         if (len < limits[i].min || len > limits[i].max)
             return limits[i].complaint;
-        if ((limits[i].tag == VF_TAG_MAC || limits[i].tag == VF_TAG_IPV4) && !a->owner->has_nic)
-            return "no network interface";
     }
-    return NULL;
+    return null_nic_check(a->owner, f);
 }
 
 /* The CRNG's stand-in: the state is a hash of all that was ever stirred in. */
@@ -306,14 +302,7 @@ static void renew(struct null_agent *a, const struct vf_wire_frame *f, unsigned 
         }
         vf_wire_put(w, VF_TAG_HOSTNAME, ram->hostname, strnlen(ram->hostname, 63));
     }
-    if ((p = vf_wire_find(f, VF_TAG_MAC, NULL))) {
-        memcpy(ram->mac, p, sizeof(ram->mac));
-        vf_wire_put(w, VF_TAG_MAC, ram->mac, sizeof(ram->mac));
-    }
-    if ((p = vf_wire_find(f, VF_TAG_IPV4, NULL))) {
-        memcpy(ram->ipv4, p, sizeof(ram->ipv4));
-        vf_wire_put(w, VF_TAG_IPV4, ram->ipv4, sizeof(ram->ipv4));
-    }
+    null_nic_renew(a->owner, f, w, flags);
     null_agent_send(a);
 }
 

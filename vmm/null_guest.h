@@ -5,6 +5,18 @@
 #include "base/wire.h"
 #include "vmm/null.h"
 
+#define NULL_MAX_DNS 8
+
+/* As it was told last. */
+struct null_nic {
+    uint8_t mac[6], gateway_mac[6], ipv4[9], ipv6[33];
+    uint8_t n_dns;
+    struct {
+        uint8_t len, address[16];
+    } dns[NULL_MAX_DNS];
+    uint32_t mtu;
+};
+
 /* The start of the VM's memory. */
 struct null_ram {
     uint8_t magic[16];
@@ -12,8 +24,8 @@ struct null_ram {
     uint8_t nonce[32];
     uint8_t rng[32];
     uint8_t machine_id[16];
-    uint8_t mac[6], ipv4[9];
     uint8_t planted;
+    struct null_nic nic;
     char hostname[64];
     int64_t clock_ns; /* the guest's clock when it last began to run; stands still while paused */
     uint64_t counter; /* requests served since boot, through all saves and restores */
@@ -88,6 +100,14 @@ void null_agent_run(struct null_vm *n, bool running);
 void null_agent_free(struct null_vm *n);
 /* Forgets what a boot or a restore does not keep. */
 void null_agent_reset(struct null_vm *n);
+
+/* --- null_nic.c: what a renewal says of the NIC */
+uint32_t null_nic_features(const struct null_vm *n, unsigned flags);
+/* What is wrong with it, or NULL. */
+const char *null_nic_check(const struct null_vm *n, const struct vf_wire_frame *f);
+/* Takes it and tells it as it is then. */
+void null_nic_renew(struct null_vm *n, const struct vf_wire_frame *f, struct vf_wire_writer *w,
+                    unsigned flags);
 
 /* --- null_exec.c: the commands */
 void null_exec(struct null_agent *a, const struct vf_wire_frame *f);

@@ -18,9 +18,12 @@ struct kind {
     bool is_message, is_stop;
 };
 
-static const char *const agent_flags[] = {"absent",      "stale-nonce",    "no-nonce",
-                                          "new-boot-id", "ignore-entropy", "wrong-digest",
-                                          "same-sample", "ignore-time",    "ignore-identity"};
+static const char *const agent_flags[] = {
+    "absent",          "stale-nonce",  "no-nonce",    "new-boot-id",
+    "ignore-entropy",  "wrong-digest", "same-sample", "ignore-time",
+    "ignore-identity", "wrong-mac",    "wrong-ipv4",  "wrong-ipv6",
+    "wrong-mtu",       "wrong-dns",    "no-dns",      "wrong-gateway-mac",
+    "old-net"};
 
 /* "5ms" -> 5000. Returns -1 if it is none. */
 static int64_t parse_time(const char *text)
@@ -141,7 +144,8 @@ static int agent_word(struct vf_null_script *s, const char *word, const char *va
     return vf_fail(err, VF_INVALID_ARGUMENT,
                    "null script: agent: unknown word '%s'; known: absent, stale-nonce, no-nonce, "
                    "new-boot-id, ignore-entropy, wrong-digest, same-sample, ignore-time, "
-                   "ignore-identity",
+                   "ignore-identity, wrong-mac, wrong-ipv4, wrong-ipv6, wrong-mtu, wrong-dns, "
+                   "no-dns, wrong-gateway-mac, old-net",
                    word);
 }
 
