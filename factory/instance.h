@@ -115,8 +115,9 @@ struct vf_instance {
     /* What the guest must return: its template's, or what it was adopted with. */
     char due_nonce[65], due_boot_id[33]; /* empty: no nonce; any boot id */
     int64_t due_generation;
-    int waiting;  /* answers still to come */
-    bool proving; /* the step under way ends with the last of them */
+    uint32_t features; /* of its agent, VF_FEATURE_* */
+    int waiting;       /* answers still to come */
+    bool proving;      /* the step under way ends with the last of them */
     int clock_rounds;
 
     struct vf_proof proof;
@@ -186,6 +187,11 @@ int vf_step_hello_again(struct vf_instance *vm, struct vf_error *err);
 /* Both, for a clone: asked as it is resumed (if it is paused), waited for by prove. */
 int vf_step_resume_clone(struct vf_instance *vm, struct vf_error *err);
 int vf_step_prove(struct vf_instance *vm, struct vf_error *err);
+/* --- prove_network.c: what a renewal says of the NIC, and whether the answer shows that it was taken */
+int vf_prove_network_put(const struct vf_instance *vm, struct vf_wire_writer *w,
+                         struct vf_error *err);
+int vf_prove_network_check(struct vf_instance *vm, const struct vf_wire_frame *f,
+                           struct vf_error *err);
 
 /* --- resolve.c: which binary, kernel and image */
 /* Of a cold boot or build, by its class. Blocking. */

@@ -3,8 +3,8 @@
  * HELLO tells the boot id and the nonce: a clone must return its template's (so a boot can't pass for a
  * restore), anything else must have none (so no image carries one). RENEW brings fresh entropy, the time
  * and an identity; the answer must show that each arrived: the entropy's digest, random bytes nobody
- * else drew, a clock within 50 ms of ours, the machine-id, hostname and MAC as read back. One proof missing,
- * and the VM is destroyed with that reason.
+ * else drew, a clock within 50 ms of ours, machine-id, hostname and NIC (prove_network.c) as read back. One proof
+ * missing, and the VM is destroyed with that reason.
  */
 #include <stdio.h>
 #include <string.h>
@@ -89,6 +89,7 @@ static int check_hello(struct vf_instance *vm, const struct vf_wire_frame *f, st
                 "the guest's agent can't reseed its CRNG, set its clock and its identity");
         return vf_hint(err, "build the guest image with this version's vmfactory-agent");
     }
+    vm->features = vf_wire_u32(features);
     int r = check_nonce(vm, nonce, nonce_len, err);
     if (r < 0)
         return r;
@@ -162,17 +163,7 @@ static int check_identity(struct vf_instance *vm, const struct vf_wire_frame *f,
     if (!p || len != strlen(vm->hostname) || memcmp(p, vm->hostname, len) != 0)
         return vf_fail(err, VF_PROOF_FAILED, "the guest did not take its hostname");
     snprintf(vm->proof.hostname, sizeof(vm->proof.hostname), "%s", vm->hostname);
-    if (vm->spec.network.mode == VF_NETWORK_NONE)
-        return 0;
-    p = vf_wire_find(f, VF_TAG_MAC, &len);
-    if (!p || len != 6 || memcmp(p, vm->mac, 6) != 0)
-        return vf_fail(err, VF_PROOF_FAILED, "the guest's NIC did not take its MAC address");
-    snprintf(vm->proof.mac, sizeof(vm->proof.mac), "%02x:%02x:%02x:%02x:%02x:%02x", p[0], p[1],
-             p[2], p[3], p[4], p[5]);
-    if (vm->options.has_ipv4 && (!(p = vf_wire_find(f, VF_TAG_IPV4, &len)) || len != 9 ||
-                                 memcmp(p, vm->options.ipv4, 4) != 0))
-        return vf_fail(err, VF_PROOF_FAILED, "the guest's NIC did not take its IPv4 address");
-    return 0;
+    return vf_prove_network_check(vm, f, err);
 }
 
 static int check_renewal(struct vf_instance *vm, const struct vf_wire_frame *f,
@@ -245,16 +236,9 @@ static int send_renew(struct vf_instance *vm, struct vf_error *err)
     vf_wire_put(&w, VF_TAG_ENTROPY, vm->entropy, sizeof(vm->entropy));
     vf_wire_put(&w, VF_TAG_MACHINE_ID, vm->machine_id, sizeof(vm->machine_id));
     vf_wire_put(&w, VF_TAG_HOSTNAME, vm->hostname, strlen(vm->hostname));
-    if (vm->spec.network.mode != VF_NETWORK_NONE) {
-        vf_wire_put(&w, VF_TAG_MAC, vm->mac, sizeof(vm->mac));
-        if (vm->options.has_ipv4) {
-            uint8_t v[9];
-            memcpy(v, vm->options.ipv4, 4);
-            v[4] = vm->options.prefix_len;
-            memcpy(v + 5, vm->options.gateway, 4);
-            vf_wire_put(&w, VF_TAG_IPV4, v, sizeof(v));
-        }
-    }
+    int r = vf_prove_network_put(vm, &w, err);
+    if (r < 0)
+        return r;
     if (vm->plant)
         vf_wire_put(&w, VF_TAG_NONCE, vm->nonce, sizeof(vm->nonce));
     vf_wire_put_i64(&w, VF_TAG_TIME, vf_realtime_ns());

@@ -17,7 +17,7 @@ struct guest {
     struct sup_agent *a;
 };
 
-static void guest_open(struct guest *g, const char *script)
+static void guest_open_with(struct guest *g, const char *script, int n_nics)
 {
     struct vf_null_script parsed;
     struct vf_error e;
@@ -25,11 +25,17 @@ static void guest_open(struct guest *g, const char *script)
     g->memory_fd = sup_memory(&sup_null);
     g->v = sup_vm_new(&g->s, &sup_null, "vm");
     g->v->cfg.memory_fd = g->memory_fd;
+    g->v->cfg.n_nics = n_nics;
     cr_assert_eq(vf_null_script_parse(script, &parsed, &e), 0, "%s", e.msg);
     vf_null_set_script(g->v->vm, &parsed);
     sup_must(g->v, VF_VM_OP_CREATE, -1);
     sup_must(g->v, VF_VM_OP_START, -1);
     g->a = sup_agent_open(g->v);
+}
+
+static void guest_open(struct guest *g, const char *script)
+{
+    guest_open_with(g, script, 0);
 }
 
 static void guest_close(struct guest *g)
@@ -184,6 +190,87 @@ Test(null_guest, refuses_a_bad_renewal, .timeout = 30)
     }
     cr_assert_eq(sup_agent_hello(g.a, SUP_LONG_MS, &hello), 0);
     cr_assert_not(hello.has_nonce);
+    guest_close(&g);
+}
+
+/* All that a renewal can say of a NIC, in the order in which it is answered. */
+static const struct {
+    uint16_t tag;
+    uint8_t len;
+    const char *value;
+} nic_values[] = {
+    {VF_TAG_MAC, 6, "\2\x11\x22\x33\x44\x55"},
+    {VF_TAG_IPV4, 9, "\xac\x1f\xff\2\x1e\xac\x1f\xff\1"},
+    {VF_TAG_IPV6, 33, "0123456789abcdef@fedcba9876543210"},
+    {VF_TAG_MTU, 4, "\x28\x23\0\0"},
+    {VF_TAG_GATEWAY_MAC, 6, "\2\x76\x6d\0\0\1"},
+    {VF_TAG_DNS, 4, "\xc0\0\2\x35"},
+    {VF_TAG_DNS, 16, "0123456789abcdef"},
+};
+#define N_NIC_VALUES (sizeof(nic_values) / sizeof(*nic_values))
+
+static void ask_nic(struct guest *g)
+{
+    sup_agent_start(g->a, VF_MSG_RENEW);
+    for (size_t i = 0; i < N_NIC_VALUES; i++)
+        vf_wire_put(&g->a->w, nic_values[i].tag, nic_values[i].value, nic_values[i].len);
+    cr_assert_eq(sup_agent_ask(g->a, SUP_LONG_MS), 0);
+}
+
+/* How many of the values came back as they were told. */
+static int nic_right(const struct guest *g, int *ret_told)
+{
+    size_t pos = 0, len, i = 0;
+    uint16_t tag;
+    const uint8_t *p;
+    int right = 0;
+    *ret_told = 0;
+    for (; vf_wire_next(&g->a->frame, &pos, &tag, &p, &len) > 0; ++*ret_told) {
+        while (i < N_NIC_VALUES && nic_values[i].tag != tag)
+            i++;
+        cr_assert_lt(i, N_NIC_VALUES, "tag %d was not asked for here", tag);
+        right += len == nic_values[i].len && memcmp(p, nic_values[i].value, len) == 0;
+        i++;
+    }
+    return right;
+}
+
+Test(null_guest, takes_its_network, .timeout = 30)
+{
+    static const struct {
+        const char *script;
+        int told, right;
+    } cases[] = {
+        {"", 7, 7},
+        {"agent:wrong-mac", 7, 6},
+        {"agent:wrong-ipv4", 7, 6},
+        {"agent:wrong-ipv6", 7, 6},
+        {"agent:wrong-mtu", 7, 6},
+        {"agent:wrong-gateway-mac", 7, 6},
+        {"agent:wrong-dns", 7, 5},
+        {"agent:no-dns", 5, 5},
+        {"agent:old-net", 2, 2},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct guest g;
+        int told;
+        guest_open_with(&g, cases[i].script, 1);
+        for (int twice = 0; twice < 2; twice++) { /* resolvers take the place of those before */
+            ask_nic(&g);
+            cr_assert_eq(g.a->frame.type, VF_MSG_RENEW_OK, "%s", cases[i].script);
+            cr_assert_eq(nic_right(&g, &told), cases[i].right, "%s", cases[i].script);
+            cr_assert_eq(told, cases[i].told, "%s", cases[i].script);
+        }
+        sup_agent_start(g.a, VF_MSG_RENEW);
+        vf_wire_put(&g.a->w, VF_TAG_MAC, "12345", 5);
+        cr_assert_eq(sup_agent_ask(g.a, SUP_LONG_MS), 0);
+        cr_assert_eq(g.a->frame.type, VF_MSG_ERROR);
+        guest_close(&g);
+    }
+    struct guest g;
+    guest_open(&g, "");
+    ask_nic(&g);
+    cr_assert_eq(g.a->frame.type, VF_MSG_ERROR, "it has no NIC");
     guest_close(&g);
 }
 

@@ -1,0 +1,132 @@
+/* What a guest is told of its NIC, each value proved: the null guest tells one of them wrongly at a time, and the VM is
+ * destroyed with that one named. Here with networks that others bring, which need no privilege. */
+#include "tests/e2e/factory_support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vmm/null.h"
+
+static const struct vf_vm_options brought = {
+    .has_mac = true,
+    .mac = {0x02, 0x11, 0x22, 0x33, 0x44, 0x55},
+    .has_ipv4 = true,
+    .ipv4 = {10, 9, 8, 7},
+    .prefix_len = 24,
+    .gateway = {10, 9, 8, 1},
+    .has_ipv6 = true,
+    .ipv6 = {0xfd, 0x09, [15] = 7},
+    .prefix6_len = 64,
+    .gateway6 = {0xfd, 0x09, [15] = 1},
+};
+
+static void set_script(const char *text)
+{
+    struct vf_null_script s;
+    struct vf_error e;
+    cr_assert_eq(vf_null_script_parse(text, &s, &e), 0, "%s", e.msg);
+    vf_null_set_default(&s);
+}
+
+static struct vf_spec null_spec(int64_t mtu, const char *const *dns)
+{
+    struct vf_spec spec = fac_tiny("null", VF_ACCEL_TCG, NULL);
+    struct vf_error e;
+    spec.vmm = VF_SPEC_VMM_NULL;
+    spec.network.mode = VF_NETWORK_EXTERNAL;
+    spec.network.mtu = mtu;
+    for (size_t n = 0; dns && dns[n]; n++) {
+        spec.network.dns.v = realloc(spec.network.dns.v, (n + 2) * sizeof(char *));
+        spec.network.dns.v[n] = strdup(dns[n]);
+        spec.network.dns.v[n + 1] = NULL;
+        spec.network.dns.n = n + 1;
+    }
+    cr_assert_eq(vf_spec_check(&spec, &e), 0, "%s", e.msg);
+    return spec;
+}
+
+static const char *const resolvers[] = {"192.0.2.53", "2001:db8::53", NULL};
+
+/* A clone with what was brought; NULL and the error if it can't be made. */
+static struct vf_instance *make(struct fac *f, struct vf_generation *gen,
+                                const struct vf_vm_options *o, struct vf_error *err)
+{
+    struct vf_instance *vm = NULL;
+    *err = (struct vf_error){0};
+    return vf_sync_clone(&f->sync, gen, o, &vm, err) == 0 ? vm : NULL;
+}
+
+Test(factory_network_proofs, each_value_is_proved, .timeout = 60)
+{
+    static const struct {
+        const char *script, *words;
+    } lies[] = {
+        {"agent:wrong-mac", "the guest's NIC did not take its MAC address"},
+        {"agent:wrong-mtu", "the guest's NIC did not take its MTU"},
+        {"agent:wrong-ipv4", "the guest's NIC did not take its IPv4 address"},
+        {"agent:wrong-ipv6", "the guest's NIC did not take its IPv6 address"},
+        {"agent:wrong-dns", "the guest's NIC did not take its resolvers"},
+        {"agent:no-dns", "the guest's NIC did not take its resolvers"},
+    };
+    struct fac f;
+    struct vf_error e;
+    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
+    struct vf_spec spec = null_spec(9000, resolvers);
+    struct vf_generation *gen = fac_build(&f, &spec);
+    struct vf_instance *vm = make(&f, gen, &brought, &e);
+    cr_assert(vm, "%s (%s)", e.msg, e.hint);
+    cr_expect_str_eq(vf_instance_proof(vm)->mac, "02:11:22:33:44:55");
+    fac_destroy(&f, vm);
+    for (size_t i = 0; i < sizeof(lies) / sizeof(*lies); i++) {
+        set_script(lies[i].script);
+        cr_assert_null(make(&f, gen, &brought, &e), "%s: believed", lies[i].script);
+        fac_expect(&e, VF_PROOF_FAILED, lies[i].words);
+    }
+    /* A lie about what nobody was told is none. */
+    set_script("agent:wrong-ipv4,wrong-ipv6,wrong-gateway-mac");
+    vm = make(&f, gen, &(struct vf_vm_options){0}, &e);
+    cr_assert(vm, "%s", e.msg);
+    fac_destroy(&f, vm);
+    /* A template is asked, too. */
+    set_script("agent:wrong-mtu");
+    fac_build_fails(&f, &spec, VF_PROOF_FAILED, "renew: the guest's NIC did not take its MTU");
+    vf_generation_unref(gen);
+    vf_spec_free(&spec);
+    fac_close(&f);
+}
+
+/* Of an image that was built before: what it knows it is told, and what nobody asked for is left out. */
+Test(factory_network_proofs, an_agent_of_before, .timeout = 60)
+{
+    static const struct {
+        int64_t mtu;
+        const char *const *dns;
+        const char *words;
+    } asked[] = {{9000, NULL, "network.mtu: the guest's agent knows of no such setting"},
+                 {1500, resolvers, "network.dns: the guest's agent knows of no such setting"}};
+    struct fac f;
+    struct vf_error e;
+    set_script("agent:old-net");
+    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
+    for (size_t i = 0; i < sizeof(asked) / sizeof(*asked); i++) {
+        struct vf_spec spec = null_spec(asked[i].mtu, asked[i].dns);
+        e = fac_build_fails(&f, &spec, VF_UNSUPPORTED, asked[i].words);
+        cr_expect(strstr(e.hint, "build the guest image"), "%s", e.hint);
+        vf_spec_free(&spec);
+    }
+    struct vf_spec spec = null_spec(1500, NULL);
+    struct vf_generation *gen = fac_build(&f, &spec);
+    struct vf_vm_options o = brought;
+    cr_assert_null(make(&f, gen, &o, &e));
+    fac_expect(&e, VF_UNSUPPORTED, "ipv6: the guest's agent knows of no such setting");
+    o.has_ipv6 = false;
+    struct vf_instance *vm = make(&f, gen, &o, &e);
+    cr_assert(vm, "%s", e.msg);
+    fac_destroy(&f, vm);
+    set_script("agent:old-net,wrong-ipv4");
+    cr_assert_null(make(&f, gen, &o, &e));
+    fac_expect(&e, VF_PROOF_FAILED, "did not take its IPv4 address");
+    vf_generation_unref(gen);
+    vf_spec_free(&spec);
+    fac_close(&f);
+}
