@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "tests/unit/fake_daemon.h"
 #include "tools/client/vmfactory-client.h"
+#include "tools/vmfactory/network.h"
 
 TestSuite(client_network, .timeout = 60);
 
@@ -312,4 +313,55 @@ Test(client_network, taps_that_the_daemon_does_not_take)
     cr_expect_eq(err.status, 429);
     close(pipe_fds[0]);
     stop();
+}
+
+/* ---- the command's words */
+
+static void expect_port(const char *word, int host, int guest, bool udp)
+{
+    const struct vf_words words = {.v = {word}, .n = 1};
+    struct vmfactory_port p = {0};
+    struct vf_error e = {0};
+
+    cr_expect_eq(vf_publish_parse(&words, &p, &e), 0, "%s: %s", word, e.msg);
+    cr_expect(p.host == host && p.guest == guest && p.udp == udp, "%s: %d:%d", word, p.host,
+              p.guest);
+}
+
+Test(client_network, ports_on_the_command_line)
+{
+    static const char *const bad[] = {"",       ":",    "0",         "65536",    "80:", ":80",
+                                      "8080:0", "80/x", "80/",       "80:80:80", "-1",  "+80",
+                                      "80 ",    "0x50", "80/tcp:80", "65536:80", "http"};
+    struct vf_error e;
+
+    expect_port("80", 0, 80, false);
+    expect_port("8080:80", 8080, 80, false);
+    expect_port("0:80/tcp", 0, 80, false);
+    expect_port("53:5353/udp", 53, 5353, true);
+    expect_port("65535/udp", 0, 65535, true);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const struct vf_words words = {.v = {"80", bad[i]}, .n = 2};
+        struct vmfactory_port p[2];
+
+        cr_expect_eq(vf_publish_parse(&words, p, &e), -EINVAL, "%s", bad[i]);
+        cr_expect_not_null(strstr(e.msg, "--publish: "), "%s", e.msg);
+    }
+}
+
+Test(client_network, where_a_vm_is_reached)
+{
+    struct vf_json *vm = vf_json_parse(vm_json, strlen(vm_json)),
+                   *none = vf_json_parse("{\"network\":null}", 16);
+    char ports[64], small[20];
+
+    cr_expect_str_eq(vf_network_address(vm), "10.210.0.15");
+    cr_expect_str_eq(vf_network_netns(vm), "/run/netns/vf-7");
+    cr_expect_str_eq(vf_network_ports(vm, ports, sizeof(ports)), "30000->80 53->5353/udp");
+    cr_expect_str_eq(vf_network_ports(vm, small, sizeof(small)), "30000->80 ...");
+    cr_expect_str_eq(vf_network_address(none), "");
+    cr_expect_str_eq(vf_network_netns(none), "");
+    cr_expect_str_eq(vf_network_ports(none, ports, sizeof(ports)), "");
+    vf_json_delete(vm);
+    vf_json_delete(none);
 }

@@ -40,8 +40,8 @@ struct vf_words {
 struct vf_args {
     const char *socket;
     bool json, color, help, version;
-    const char *name, *cwd;
-    struct vf_words env, require;
+    const char *name, *cwd, *netns, *tap;
+    struct vf_words env, require, publish;
     int64_t count, timeout_ms, ttl_ms, since, concurrency; /* 0: not given; since: -1 */
     bool verbose, follow, parked, kept, interactive, all, dry_run;
 };

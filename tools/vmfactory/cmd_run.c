@@ -103,8 +103,10 @@ int vf_cmd_run(struct vf_cli *cli)
     struct vmfactory_error err;
     struct vmfactory_vm vm;
     struct vf_error e;
-    int status = vf_cli_connect(cli), r;
+    int status = vf_lease_check(cli), r;
 
+    if (status == 0)
+        status = vf_cli_connect(cli);
     if (status != 0)
         return status;
     if (catch_signals(&e) < 0)

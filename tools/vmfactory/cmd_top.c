@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "tools/vmfactory/cli.h"
+#include "tools/vmfactory/network.h"
 #include "tools/vmfactory/pools.h"
 
 #define EVERY_MS 1000
@@ -138,10 +139,11 @@ static void print_acquires(const struct top *top, FILE *out)
 
 static void print_leases(const struct top *top, const struct vf_json *vms, FILE *out)
 {
-    static const char *const heads[] = {"VM", "TEMPLATE", "SOURCE", ">AGE", "STATE", NULL};
+    static const char *const heads[] = {"VM",      "TEMPLATE",  "SOURCE", ">AGE", "STATE",
+                                        "ADDRESS", "NAMESPACE", "PORTS",  NULL};
     const struct vf_json *vm;
     struct vf_table t;
-    char buf[VF_TEXT];
+    char buf[VF_TEXT], ports[80];
 
     vf_table_init(&t, heads);
     for (size_t i = 0; (vm = vf_json_at(vms, i)) != NULL; i++) {
@@ -153,6 +155,9 @@ static void print_leases(const struct top *top, const struct vf_json *vms, FILE 
         vf_table_cell(&t, vf_json_str(vf_json_get(vm, "source"), NULL));
         vf_table_cell(&t, vf_text_age(buf, vf_json_str(vf_json_get(lease, "acquired"), NULL)));
         vf_table_cell_colored(&t, state, vf_color_of_state(state));
+        vf_table_cell(&t, vf_network_address(vm));
+        vf_table_cell(&t, vf_network_netns(vm));
+        vf_table_cell(&t, vf_network_ports(vm, ports, sizeof(ports)));
     }
     fputc('\n', out);
     vf_table_print(&t, out, top->cli->args.color);

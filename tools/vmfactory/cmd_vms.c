@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/fd.h"
 #include "tools/vmfactory/cli.h"
+#include "tools/vmfactory/network.h"
 #include "tools/vmfactory/text.h"
 #include "tools/vmfactory/vms.h"
 
@@ -24,7 +25,19 @@ void vf_say_times(const struct vmfactory_vm *vm, FILE *out)
                 vf_text_us(buf, vf_json_int(vf_json_get(s, "us"), 0)));
     if (vf_json_at(stages, 0) != NULL)
         fputc('\n', out);
+    vf_say_network(j, out);
     vf_json_delete(j);
+}
+
+int vf_lease_check(const struct vf_cli *cli)
+{
+    struct vmfactory_port ports[VF_WORDS_MAX];
+    struct vf_error err = {0};
+
+    if (vf_publish_parse(&cli->args.publish, ports, &err) == 0)
+        return 0;
+    vf_report_error(cli, &err);
+    return VF_EXIT_USAGE;
 }
 
 int vf_lease(struct vf_cli *cli, const char *template_name, struct vmfactory_vm *ret,
@@ -35,7 +48,16 @@ int vf_lease(struct vf_cli *cli, const char *template_name, struct vmfactory_vm 
                                               cli->args.require.n > 0 ? cli->args.require.v : NULL,
                                           .timeout_ms = cli->args.timeout_ms,
                                           .ttl_ms = cli->args.ttl_ms};
+    struct vmfactory_external external = {.netns = cli->args.netns, .tap = cli->args.tap};
+    struct vmfactory_port ports[VF_WORDS_MAX];
+    struct vf_error e = {0};
 
+    if (cli->args.publish.n > 0 && vf_publish_parse(&cli->args.publish, ports, &e) == 0) {
+        o.ports = ports;
+        o.n_ports = cli->args.publish.n;
+    }
+    if (external.netns != NULL || external.tap != NULL)
+        o.external = &external;
     return vmfactory_acquire(cli->h, &o, ret, err);
 }
 
@@ -43,8 +65,10 @@ int vf_cmd_acquire(struct vf_cli *cli)
 {
     struct vmfactory_error err;
     struct vmfactory_vm vm;
-    int r = vf_cli_connect(cli);
+    int r = vf_lease_check(cli);
 
+    if (r == 0)
+        r = vf_cli_connect(cli);
     if (r != 0)
         return r;
     if (vf_lease(cli, cli->operands[0], &vm, &err) < 0)
@@ -68,7 +92,7 @@ static void row(struct vf_table *t, const struct vf_json *vm)
     int64_t uid = vf_json_int(vf_json_get(lease, "uid"), -1);
     int64_t left_ms = vf_json_int(vf_json_get(lease, "expires_in_ms"), -1);
     const struct passwd *pw = uid >= 0 ? getpwuid((uid_t)uid) : NULL;
-    char holder[80], buf[VF_TEXT];
+    char holder[80], buf[VF_TEXT], ports[80];
 
     vf_table_cell(t, vf_json_str(vf_json_get(vm, "id"), "?"));
     vf_table_cell(t, vf_json_str(vf_json_get(vm, "template"), "?"));
@@ -83,12 +107,16 @@ static void row(struct vf_table *t, const struct vf_json *vm)
     vf_table_cell(t, vf_text_age(buf, vf_json_str(vf_json_get(vm, "created"), NULL)));
     vf_table_cell(t, left_ms >= 0 ? vf_text_ms(buf, left_ms) : NULL);
     vf_table_cell_colored(t, state, vf_color_of_state(state));
+    vf_table_cell(t, vf_network_address(vm));
+    vf_table_cell(t, vf_network_netns(vm));
+    vf_table_cell(t, vf_network_ports(vm, ports, sizeof(ports)));
 }
 
 int vf_cmd_ps(struct vf_cli *cli)
 {
-    static const char *const heads[] = {"ID",   "TEMPLATE",  "SOURCE", "HOLDER/PID",
-                                        ">AGE", ">TTL LEFT", "STATE",  NULL};
+    static const char *const heads[] = {"ID",        "TEMPLATE",  "SOURCE", "HOLDER/PID",
+                                        ">AGE",      ">TTL LEFT", "STATE",  "ADDRESS",
+                                        "NAMESPACE", "PORTS",     NULL};
     struct vmfactory_response answer;
     const struct vf_json *list, *vm;
     struct vf_table t;

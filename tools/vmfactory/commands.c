@@ -33,6 +33,28 @@ const struct vf_option vf_global_options[] = {
     {                                                                                      \
         "timeout", "TIME", VF_OPTION_DURATION, AT(timeout_ms), 1, MS_OF_A_YEAR, NULL, what \
     }
+#define OPTIONS_NETWORK                                                                            \
+    {"publish",                                                                                    \
+     "[HOST:]GUEST[/udp]",                                                                         \
+     VF_OPTION_STRINGS,                                                                            \
+     AT(publish),                                                                                  \
+     0,                                                                                            \
+     0,                                                                                            \
+     NULL,                                                                                         \
+     "Have a port of the daemon's host lead to a port of the guest; without HOST, a free one. "    \
+     "Instead of those of the template's spec. May be repeated."},                                 \
+        {"netns",                                                                                  \
+         "PATH",                                                                                   \
+         VF_OPTION_STRING,                                                                         \
+         AT(netns),                                                                                \
+         0,                                                                                        \
+         0,                                                                                        \
+         VF_COMPLETE_FILES,                                                                        \
+         "The network namespace with the tap, for a template whose network is external. For "      \
+         "admins."},                                                                               \
+    {                                                                                              \
+        "tap", "NAME", VF_OPTION_STRING, AT(tap), 0, 0, NULL, "The tap for such a VM. For admins." \
+    }
 #define OPTION_ENV                                                          \
     {                                                                       \
         "env", "NAME=VALUE", VF_OPTION_STRINGS, AT(env), 0, 0, NULL,        \
@@ -70,10 +92,12 @@ static const struct vf_option warm_options[] = {
     OPTION_TIMEOUT("How long to wait for it (default 300s)."),
     END};
 static const struct vf_option acquire_options[] = {
-    OPTION_TTL, OPTION_REQUIRE, OPTION_TIMEOUT("How long to wait for a VM (default 30s)."), END};
+    OPTION_TTL, OPTION_REQUIRE, OPTIONS_NETWORK,
+    OPTION_TIMEOUT("How long to wait for a VM (default 30s)."), END};
 static const struct vf_option run_options[] = {
     OPTION_TTL,
     OPTION_REQUIRE,
+    OPTIONS_NETWORK,
     OPTION_TIMEOUT("How long to wait for a VM (default 30s)."),
     OPTION_ENV,
     OPTION_CWD,
@@ -189,7 +213,8 @@ const struct vf_command vf_commands[] = {
     {"status", "", 0, 0, false, false, NULL, "show the daemon, templates and pools", NULL, NULL,
      vf_cmd_status},
     {"acquire", "NAME", 1, 1, false, false, VF_COMPLETE_TEMPLATES, "lease a VM of a template",
-     "Prints the VM's id on the first line, for scripts, and more about it on stderr. The lease "
+     "Prints the VM's id on the first line, for scripts, and more about it on stderr, with the "
+     "address under which the host reaches the guest. The lease "
      "lasts until release, "
      "or as long as --ttl says.",
      acquire_options, vf_cmd_acquire},
