@@ -1,5 +1,5 @@
 /* Reading, changing and writing settings. See settings.h; settings_table.c is the table,
- * settings_check.c says what is refused, settings_text.c shows them.
+ * settings_check.c says what is refused (settings_networks.c of networks), settings_text.c shows them.
  *
  * defaults -> the file's JSON by the table -> limits -> what settings mean together. Whatever fails, the
  * caller's settings are as they were.
@@ -59,7 +59,7 @@ static char *as_json(const struct vf_setting *t, const char *name, const char *v
     struct vf_json_writer w = {0};
     char *text = NULL;
 
-    if (t != NULL && t->field.type == VF_JSON_INT)
+    if (t != NULL && (t->field.type == VF_JSON_INT || t->field.type == VF_JSON_BOOL))
         return asprintf(&text, "{\"%s\":%s}", name, value) < 0 ? NULL : text;
     vf_jw_begin(&w, NULL, '{');
     vf_jw_string(&w, name, value);
@@ -93,6 +93,10 @@ int vf_settings_set(struct vf_settings *s, const char *name, const char *value,
     if (t != NULL && t->field.type == VF_JSON_INT && !is_integer(value))
         return vf_fail(err, VF_INVALID_ARGUMENT, "%s: must be an integer (is \"%.64s\")", name,
                        value);
+    if (t != NULL && t->field.type == VF_JSON_BOOL && strcmp(value, "true") != 0 &&
+        strcmp(value, "false") != 0)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "%s: must be true or false (is \"%.64s\")", name,
+                       value);
     json = as_json(t, name, value);
     if (json == NULL)
         return vf_fail(err, VF_NO_MEMORY, "settings: no memory");
@@ -109,6 +113,9 @@ int vf_settings_set(struct vf_settings *s, const char *name, const char *value,
         break;
     case VF_JSON_ENUM:
         *vf_setting_enum(s, t) = *vf_setting_enum(&one, t);
+        break;
+    case VF_JSON_BOOL:
+        *vf_setting_bool(s, t) = *vf_setting_bool(&one, t);
         break;
     default:
         free(*vf_setting_string(s, t));
@@ -255,6 +262,9 @@ char *vf_settings_encode(const struct vf_settings *s)
         case VF_JSON_ENUM:
             vf_jw_string(&w, t->field.name, t->field.choices[*vf_setting_enum(s, t)]);
             break;
+        case VF_JSON_BOOL:
+            vf_jw_bool(&w, t->field.name, *vf_setting_bool(s, t));
+            break;
         default: /* none is "", as the parser takes it */
             text = *vf_setting_string(s, t);
             vf_jw_string(&w, t->field.name, text != NULL ? text : "");
@@ -275,6 +285,8 @@ static bool differs(const struct vf_settings *a, const struct vf_settings *b,
         return *vf_setting_int(a, t) != *vf_setting_int(b, t);
     case VF_JSON_ENUM:
         return *vf_setting_enum(a, t) != *vf_setting_enum(b, t);
+    case VF_JSON_BOOL:
+        return *vf_setting_bool(a, t) != *vf_setting_bool(b, t);
     default:
         x = *vf_setting_string(a, t);
         y = *vf_setting_string(b, t);
@@ -303,6 +315,8 @@ int vf_settings_apply(struct vf_settings *s, const struct vf_settings *from, cha
         assert(t->field.type != VF_JSON_STRING); /* copying one could fail half-way */
         if (t->field.type == VF_JSON_INT)
             *vf_setting_int(s, t) = *vf_setting_int(from, t);
+        else if (t->field.type == VF_JSON_BOOL)
+            *vf_setting_bool(s, t) = *vf_setting_bool(from, t);
         else
             *vf_setting_enum(s, t) = *vf_setting_enum(from, t);
     }

@@ -17,6 +17,8 @@
 
 enum vf_on_stop { VF_ON_STOP_KEEP_LEASES, VF_ON_STOP_DESTROY_ALL };
 extern const char *const vf_on_stop_names[]; /* "keep-leases", "destroy-all", NULL */
+enum vf_networks_wanted { VF_NETWORKS_AUTO, VF_NETWORKS_ON, VF_NETWORKS_OFF };
+extern const char *const vf_networks_wanted_names[]; /* "auto", "on", "off", NULL */
 
 struct vf_settings {
     /* paths and access; not live */
@@ -31,6 +33,15 @@ struct vf_settings {
     int64_t max_connections;    /* of each socket */
     int64_t request_timeout_ms; /* for a request to arrive whole, and for an idle connection */
     int64_t max_body_bytes;
+    /* networks of VMs; not live; lists are separated by commas; see net/networks.h */
+    int network;            /* enum vf_networks_wanted */
+    char *network_prefixes; /* "10.210.0.0/16,fd76:6d01::/48"; NULL: no mode nat */
+    int64_t network_ahead;
+    char *network_ports; /* "30000-32767"; NULL: whoever opens a port names it */
+    bool network_forwarding;
+    char *network_bridge; /* an interface; NULL: no mode bridge */
+    char *network_bridge_prefixes, *network_bridge_gateways;
+    char *network_netns_dir; /* absolute; NULL: the host's /run/netns */
     /* live */
     int log_level;  /* enum vf_log_level */
     int log_format; /* enum vf_log_format */
@@ -78,5 +89,18 @@ char *vf_settings_encode(const struct vf_settings *s);
  * ", " (malloc'd, NULL if none). */
 int vf_settings_apply(struct vf_settings *s, const struct vf_settings *from, char **ret_waiting,
                       struct vf_error *err);
+
+/* ---- what the settings say about networks */
+struct vf_networks_config;
+/* What a config made of them points to. */
+struct vf_settings_networks {
+    char *run_dir;
+    struct vf_strv prefixes, bridge_prefixes, bridge_gateways;
+};
+/* run_dir: the daemon's. ret_cfg is good as long as s and ret, which is to be freed. Not for the setting network "off". */
+int vf_settings_networks(const struct vf_settings *s, const char *run_dir,
+                         struct vf_settings_networks *ret, struct vf_networks_config *ret_cfg,
+                         struct vf_error *err);
+void vf_settings_networks_free(struct vf_settings_networks *n);
 
 #endif

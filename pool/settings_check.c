@@ -98,5 +98,5 @@ int vf_settings_check(const struct vf_settings *s, struct vf_error *err)
                     "backoff_initial_ms: must be at most backoff_max_ms, %" PRId64
                     " ms (is %" PRId64 ")",
                     s->backoff_max_ms, s->backoff_initial_ms);
-    return r;
+    return r == 0 ? vf_settings_check_networks(s, err) : r;
 }

@@ -4,7 +4,7 @@
 
 #include "pool/settings.h"
 
-enum { VF_N_SETTINGS = 26 }; /* rows of vf_settings_table, its end not counted */
+enum { VF_N_SETTINGS = 35 }; /* rows of vf_settings_table, its end not counted */
 #define VF_SETTINGS_GROUP \
     "vmfactory" /* the default group, where it exists and root runs the daemon */
 
@@ -24,6 +24,13 @@ static inline int *vf_setting_enum(const struct vf_settings *s, const struct vf_
     return (int *)((char *)s + t->field.offset);
 }
 
+static inline bool *vf_setting_bool(const struct vf_settings *s, const struct vf_setting *t)
+{
+    return (bool *)((char *)s + t->field.offset);
+}
+
+/* That what is said about networks can be read, and goes together. */
+int vf_settings_check_networks(const struct vf_settings *s, struct vf_error *err);
 /* That a number is within its limits; the message names the unit. */
 int vf_setting_check_limits(const struct vf_settings *s, const struct vf_setting *t,
                             struct vf_error *err);

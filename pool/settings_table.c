@@ -11,6 +11,8 @@
 
 const char *const vf_on_stop_names[] = {"keep-leases", "destroy-all", NULL};
 static_assert(COUNT(vf_on_stop_names) == VF_ON_STOP_DESTROY_ALL + 2, "a name for each on_stop");
+const char *const vf_networks_wanted_names[] = {"auto", "on", "off", NULL};
+static_assert(COUNT(vf_networks_wanted_names) == VF_NETWORKS_OFF + 2, "a name for each");
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off", NULL};
 static_assert(COUNT(level_names) == VF_LOG_OFF + 2, "a name for each level");
 static const char *const format_names[] = {"text", "json", NULL};
@@ -20,6 +22,7 @@ static_assert(COUNT(format_names) == VF_LOG_JSON + 2, "a name for each format");
 #define INT(lowest, highest) .type = VF_JSON_INT, .min = (lowest), .max = (highest)
 #define PATH .type = VF_JSON_STRING, .min = 1, .max = PATH_MAX - 1
 #define OPTIONAL(longest) .type = VF_JSON_STRING, .max = (longest)
+#define BOOL .type = VF_JSON_BOOL
 #define ENUM(names) .type = VF_JSON_ENUM, .choices = (names)
 
 const struct vf_setting vf_settings_table[] = {
@@ -63,6 +66,42 @@ const struct vf_setting vf_settings_table[] = {
     {{AT(max_body_bytes), INT(1024, 16 << 20), .help = "The longest request body."},
      .unit = "bytes",
      .dflt = "1048576"},
+    {{AT(network), ENUM(vf_networks_wanted_names),
+      .help = "Networks for VMs. auto: where they can't be had the log says why, and only VMs "
+              "without one are made. on: then the daemon does not start. off: none."},
+     .dflt = "auto"},
+    {{AT(network_prefixes), OPTIONAL(1024),
+      .help = "Prefixes of this host's that VMs of mode nat get their addresses from, separated by "
+              "commas; nothing else on the host may use them. A VM takes two addresses of each "
+              "family. Empty: no mode nat."},
+     .dflt = "10.210.0.0/16,fd76:6d01::/48"},
+    {{AT(network_ahead), INT(0, 256),
+      .help = "Networks kept ready of each kind that the templates ask for."},
+     .dflt = "8"},
+    {{AT(network_ports), OPTIONAL(16),
+      .help = "Ports of this host for leases that leave the choice to the daemon, FIRST-LAST; best "
+              "out of the range of net.ipv4.ip_local_port_range. Empty: each lease names its own."},
+     .dflt = "30000-32767"},
+    {{AT(network_forwarding), BOOL,
+      .help = "Switch the host's IP forwarding on where it is off, instead of refusing the mode "
+              "nat."},
+     .dflt = "false"},
+    {{AT(network_bridge), OPTIONAL(15),
+      .help = "The bridge that VMs of mode bridge are put on. It must exist. Empty: no mode "
+              "bridge."},
+     .dflt = ""},
+    {{AT(network_bridge_prefixes), OPTIONAL(1024),
+      .help = "The prefixes of that bridge's network, separated by commas. VMs get addresses from "
+              "them, so nothing else may give these out."},
+     .dflt = ""},
+    {{AT(network_bridge_gateways), OPTIONAL(256),
+      .help = "The routers of that network, one of each family, separated by commas. Empty: VMs "
+              "reach that network alone."},
+     .dflt = ""},
+    {{AT(network_netns_dir), OPTIONAL(100),
+      .help = "Where the VMs' network namespaces are mounted. Empty: /run/netns, where ip netns "
+              "sees them."},
+     .dflt = ""},
     {{AT(log_level), ENUM(level_names), .help = "The least that is logged."},
      .dflt = "info",
      .live = true},

@@ -31,6 +31,9 @@ static void value_of(const struct vf_settings *s, const struct vf_setting *t, ch
     case VF_JSON_ENUM:
         with_unit(t, t->field.choices[*vf_setting_enum(s, t)], buf, size);
         break;
+    case VF_JSON_BOOL:
+        with_unit(t, *vf_setting_bool(s, t) ? "true" : "false", buf, size);
+        break;
     default:
         with_unit(t, *vf_setting_string(s, t), buf, size);
         break;
@@ -121,6 +124,8 @@ void vf_settings_write(struct vf_json_writer *w, const char *key, const struct v
                  t->field.type == VF_JSON_INT ? *vf_setting_int(s, t) : 0);
         if (t->field.type == VF_JSON_ENUM)
             value = t->field.choices[*vf_setting_enum(s, t)];
+        else if (t->field.type == VF_JSON_BOOL)
+            value = *vf_setting_bool(s, t) ? "true" : "false";
         else if (t->field.type == VF_JSON_STRING)
             value = *vf_setting_string(s, t);
         vf_jw_begin(w, NULL, '{');
