@@ -24,6 +24,8 @@ install-daemon: all
 	    packaging/systemd/vmfactoryd.service.in >$(LIBDIR)/systemd/system/vmfactoryd.service
 	chmod 644 $(LIBDIR)/systemd/system/vmfactoryd.service
 	install -m 644 $(UNITS:%=packaging/systemd/%) $(LIBDIR)/systemd/system
+	install -d $(DESTDIR)$(PREFIX)/share/doc/vmfactory
+	install -m 644 packaging/systemd/no-network.conf $(DESTDIR)$(PREFIX)/share/doc/vmfactory
 	install -m 644 packaging/systemd/sysusers.conf $(LIBDIR)/sysusers.d/vmfactory.conf
 	install -m 644 packaging/systemd/tmpfiles.conf $(LIBDIR)/tmpfiles.d/vmfactory.conf
 	# An administrator's own file stays.
@@ -40,13 +42,22 @@ $(DEB): all
 check-deb: deb
 	packaging/deb/check $(DEB)
 
+# What of systemd.exec(5) gives a service a mount namespace of its own.
+OWN_MOUNTS := (Protect(System|Home|KernelTunables|KernelModules|KernelLogs|ControlGroups|Proc)|ProcSubset|DynamicUser|Log\
+Namespace|Private(Tmp|Devices|Mounts|Network|IPC|PIDs|BPF)|Root(Directory|Image)|(Mount|Extension)Images|ExtensionDirectories|\
+MountFlags|TemporaryFileSystem|Bind(ReadOnly)?Paths|(ReadOnly|ReadWrite|Inaccessible|Exec|NoExec)Paths)=
+
 # What can be said of units and man pages without installing them.
 check-packaging: all
+	@! grep -nE '^$(subst $(eval) ,,$(OWN_MOUNTS))' packaging/systemd/vmfactoryd.service.in >&2 || \
+	    { echo 'vmfactoryd.service: its mounts would be its own, and networks are mounts' >&2; exit 1; }
 	@if command -v systemd-analyze >/dev/null; then \
 	    rm -rf build/units && $(MAKE) -s install-daemon DESTDIR=$(abspath build/units) PREFIX=/usr SYSCONFDIR=/etc && \
 	    sed -i 's|/usr/sbin/|$(abspath build/units)/usr/sbin/|' build/units/usr/lib/systemd/system/*.service && \
-	    systemd-analyze verify --man=no build/units/usr/lib/systemd/system/vmfactoryd.service \
-	        $(UNITS:%=build/units/usr/lib/systemd/system/%); \
+	    units=build/units/usr/lib/systemd/system && for also in '' no-network.conf; do \
+	        [ -z "$$also" ] || install -D -m 644 packaging/systemd/$$also $$units/vmfactoryd.service.d/$$also; \
+	        systemd-analyze verify --man=no $$units/vmfactoryd.service $(UNITS:%=build/units/usr/lib/systemd/system/%) || exit 1; \
+	    done; \
 	else echo 'SKIPPED units: systemd-analyze is missing' >&2; fi
 	@if command -v man >/dev/null; then for page in build/man/*.[1-8]; do \
 	    said=$$(man --warnings -l $$page 2>&1 >/dev/null); [ -z "$$said" ] || { echo "$$page: $$said" >&2; exit 1; }; done; \
