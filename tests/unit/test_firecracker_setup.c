@@ -97,6 +97,30 @@ Test(firecracker_setup, most)
     setup_close(&s);
 }
 
+/* Before 1.16 it is no field: the agent says it. */
+Test(firecracker_setup, an_mtu_by_version)
+{
+    static const struct {
+        const char *version, *mtu;
+    } cases[] = {{"1.15.1", ""}, {"1.16.0", ",\"mtu\":9000"}, {"1.17.0-dev", ",\"mtu\":9000"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct setup s;
+        char body[200];
+        setup_open(&s);
+        s.c.n_nics = 1;
+        s.c.nics[0] = (struct vf_vm_nic){.tap = "tap0", .mac = {2, 0, 0, 0, 0, 1}, .mtu = 9000};
+        must_prepare(&s);
+        s.f.version = vf_firecracker_version(cases[i].version);
+        cr_assert_eq(vf_firecracker_fit_setup(&s.f, NULL), 0);
+        snprintf(body, sizeof(body),
+                 "{\"iface_id\":\"net0\",\"host_dev_name\":\"tap0\","
+                 "\"guest_mac\":\"02:00:00:00:00:01\"%s}",
+                 cases[i].mtu);
+        must_be(&s, 2, "/network-interfaces/net0", body);
+        setup_close(&s);
+    }
+}
+
 #define LOAD                                                            \
     "{\"snapshot_path\":\"/store/a \\\"b\\\"/state\",\"mem_backend\":{" \
     "\"backend_type\":\"File\",\"backend_path\":\"/proc/self/fd/3\"},"  \
