@@ -377,6 +377,8 @@ static int launch(struct vf_ch *c, const struct vf_vm_config *cfg, struct pieces
         .cwd_fd = c->dirfd,
         .has_netns = cfg->has_netns,
         .netns_fd = cfg->netns_fd,
+        .net_admin = vf_vm_needs_net_admin(cfg),
+        .userfaults = cfg->restore_mode == VF_RESTORE_ON_DEMAND,
         .die_with_parent = cfg->die_with_parent,
         .record = p->record,
     };

@@ -86,7 +86,7 @@ static bool copy_string(const char *from, const char **ret)
 
 static int copy_nic(const struct vf_vm_nic *from, struct vf_vm_nic *ret, struct vf_error *err)
 {
-    *ret = (struct vf_vm_nic){.mtu = from->mtu};
+    *ret = (struct vf_vm_nic){.tap = NULL};
     memcpy(ret->mac, from->mac, sizeof(ret->mac));
     if (!from->n_fds && !copy_string(from->tap, &ret->tap))
         return vf_fail(err, VF_NO_MEMORY, "nics");
@@ -193,10 +193,7 @@ static void put_nic(struct vf_json_writer *w, const struct vf_vm_config *c, int 
         vf_jw_string(w, "tap", n->tap);
     vf_jw_string(w, "mac", mac);
     vf_jw_int(w, "num_queues", n->n_fds ? 2 * n->n_fds : 2);
-    /* It sets the interface of that name to it, so it must be where the interface is. Else the guest is told the
-     * interface's own. */
-    if (n->mtu && c->has_netns)
-        vf_jw_int(w, "mtu", n->mtu);
+    /* It would set the interface to it, which takes a privilege. It tells the guest what the interface's is. */
     vf_jw_end(w, '}');
 }
 
@@ -415,8 +412,6 @@ static int edit_nics(struct edits *e, const struct vf_vm_config *c, const struct
         /* Numbers of descriptors are none of ours: the real ones come with the request. */
         edit(e, n_fds ? NULL : quoted(e, c->nics[i].tap), "net.%d.tap", at);
         edit(e, n_fds ? invalid[n_fds - 1] : NULL, "net.%d.fds", at);
-        edit(e, NULL, "net.%d.mtu",
-             at); /* the guest knows it, and the interface is not to be changed */
     }
     return 0;
 }

@@ -75,6 +75,8 @@ void vf_vm_close_end(struct vf_vm *vm);
 /* Its namespace and its NICs (nics.c); name: the driver's. The front does it before create. */
 int vf_vm_check_network(const struct vf_vm_config *c, const struct vf_vmm_caps *caps,
                         const char *name, struct vf_error *err);
+/* Whether the VMM needs a privilege to open its taps. */
+bool vf_vm_needs_net_admin(const struct vf_vm_config *c);
 /* Keeps the last of what was said. */
 void vf_vm_say(struct vf_vm *vm, const char *text, size_t len);
 

@@ -81,3 +81,11 @@ int vf_vm_check_network(const struct vf_vm_config *c, const struct vf_vmm_caps *
     }
     return 0;
 }
+
+bool vf_vm_needs_net_admin(const struct vf_vm_config *c)
+{
+    for (int i = 0; i < c->n_nics; i++)
+        if (c->nics[i].tap && !c->nics[i].n_fds && !c->nics[i].tap_owned)
+            return true;
+    return false;
+}

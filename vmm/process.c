@@ -2,7 +2,7 @@
  *
  * Happy path: block signals; clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD) on a small stack of its own
  * (a fork would copy the page tables of the whole daemon); the child writes into its record who it is, enters its
- * network namespace, sets itself up by system calls alone, and execs; the parent goes on, reads the start time and,
+ * network namespace, drops privileges, sets itself up by system calls alone, and execs; the parent goes on, reads the start time and,
  * later, is woken through the pidfd.
  * On the way: a failing call in the child stores its errno in memory both share and _exits; the
  * parent reaps it and returns the error.
@@ -77,6 +77,8 @@ static int child_main(void *arg)
     /* The child alone goes there: its descriptors of namespaces are ours, and end with exec. */
     if (l->has_netns && setns(l->netns_fd, CLONE_NEWNET) < 0)
         return child_fail(c, enter_netns);
+    if (vf_process_drop_privileges(l) < 0)
+        return child_fail(c, "drop capabilities");
 
     if (l->die_with_parent) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)

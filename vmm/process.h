@@ -30,7 +30,10 @@ struct vf_launch {
     int cwd_fd;
     bool has_netns; /* it runs in this network namespace, else in ours */
     int netns_fd;
-    int max_files;        /* how many descriptors it may have; 0: as many as we */
+    /* Of the privileges we may have, it keeps those over files, and if it needs them: */
+    bool net_admin;  /* to open taps by their names that others own, and to change interfaces */
+    bool userfaults; /* to answer the kernel's page faults, too (userfaultfd) */
+    int max_files;   /* how many descriptors it may have; 0: as many as we */
     bool die_with_parent; /* SIGKILL when the calling thread ends */
     int record;           /* the child writes there who it is, before it runs the binary; -1: not */
 };
@@ -59,6 +62,8 @@ struct vf_process {
 
 /* Blocks until the child has called exec. On success *ret has pid, start_ticks and pidfd. */
 int vf_process_launch(const struct vf_launch *l, struct vf_process *ret, struct vf_error *err);
+/* For the child of a launch: system calls only; -1 and errno. process_privileges.c. */
+int vf_process_drop_privileges(const struct vf_launch *l);
 /* Calls on_exit once, on the loop, after the process was reaped. */
 int vf_process_watch(struct vf_process *p, uv_loop_t *loop, vf_exit_cb on_exit, void *data,
                      struct vf_error *err);

@@ -337,6 +337,7 @@ static int launch(struct vf_qemu *q, const struct vf_vm_config *c, struct pieces
         .output = p->output_write,
         .has_netns = c->has_netns,
         .netns_fd = c->netns_fd,
+        .net_admin = vf_vm_needs_net_admin(c),
         .die_with_parent = c->die_with_parent,
         .record = p->record,
     };

@@ -42,6 +42,7 @@ struct vf_vm_disk {
 
 struct vf_vm_nic {
     const char *tap; /* name of an existing tap device; NULL: fds, or no backend at all */
+    bool tap_owned;  /* by the VMM's user, so that it needs no privilege to open it by its name */
     int fds[VF_VM_MAX_QUEUE_PAIRS]; /* an open tap descriptor for each queue pair */
     int n_fds;
     uint8_t mac[6]; /* in a clone it is what the template had, unless the guest changes it */

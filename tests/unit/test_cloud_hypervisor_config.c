@@ -80,28 +80,12 @@ Test(cloud_hypervisor_config, channels)
     free(text);
 }
 
-/* It would set the MTU of whatever has the name where it runs. */
-Test(cloud_hypervisor_config, an_mtu_is_told_inside_a_namespace_only)
+/* It would set the interface's: the guest is told what that is. */
+Test(cloud_hypervisor_config, an_mtu_is_the_interfaces)
 {
     struct vf_vm_config c = base_config();
-    struct vf_error err;
     c.nics[0].mtu = c.nics[1].mtu = 9000;
     char *text = vf_ch_add_net_body(&c, 1);
-    must_lack(text, "mtu");
-    free(text);
-    c.has_netns = true;
-    text = vf_ch_add_net_body(&c, 1);
-    must_have(text, "\"num_queues\":4,\"mtu\":9000}");
-    free(text);
-    text = vf_ch_create_body(&c);
-    must_have(text, "\"num_queues\":2,\"mtu\":9000}]");
-    free(text);
-    static const char with[] =
-        "{\"memory\":{\"size\":0,\"zones\":[{\"size\":67108864}]},\"net\":[{\"id\":\"net0\","
-        "\"num_queues\":2,\"mtu\":9000}],\"serial\":{},\"balloon\":{}}";
-    c.n_nics = 1;
-    c.n_disks = 0;
-    cr_assert_eq(vf_ch_clone_config(&c, with, strlen(with), true, &text, &err), 0, "%s", err.msg);
     must_lack(text, "mtu");
     free(text);
 }
