@@ -315,20 +315,6 @@ REAL_TEST(clones_of_a_tap_by_name)
     clones_with_taps(r, false);
 }
 
-REAL_TEST(a_tap_that_is_none)
-{
-    struct sup_vm *v = new_vm(r, "vm");
-    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    give_tap(v, fd, NULL);
-    enum vf_code code = sup_do(v, VF_VM_OP_CREATE, -1, 0);
-    if (code == VF_OK)
-        code = sup_do(v, VF_VM_OP_START, -1, 0);
-    cr_assert(code == VF_VMM_FAILED || code == VF_VMM_DIED, "%s: %s", vf_code_name(code),
-              v->op.err.msg);
-    sup_vm_stop(v, 0);
-    close(fd);
-}
-
 /* ---- disks, vsock, console */
 
 static void make_disk(struct real *r, const char *name, const char *options, char ret_path[128])
