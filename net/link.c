@@ -5,6 +5,7 @@
 #include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/ip.h>
 #include <linux/neighbour.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
@@ -12,6 +13,7 @@
 #include <netlink/msg.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
+#include <netlink/route/link/inet.h>
 #include <netlink/route/link/inet6.h>
 #include <netlink/route/link/veth.h>
 #include <netlink/route/neighbour.h>
@@ -85,6 +87,8 @@ static void change(struct vf_nl_batch *b, const struct vf_link_change *c, bool u
             rtnl_link_set_flags(l, IFF_UP);
         else
             rtnl_link_inet6_set_addr_gen_mode(l, IN6_ADDR_GEN_MODE_NONE);
+        if (c->route_localnet && !up)
+            rtnl_link_inet_set_conf(l, IPV4_DEVCONF_ROUTE_LOCALNET, 1);
         rtnl_link_build_change_request(which, l, 0, &msg);
     }
     rtnl_link_put(which);
@@ -196,5 +200,5 @@ void vf_link_rate(struct vf_nl_batch *b, int index, uint64_t bytes_per_s, int mt
         }
         rtnl_qdisc_put(q);
     }
-    vf_nl_add(b, msg, "set a rate (the kernel needs sch_tbf)");
+    vf_nl_add(b, msg, "set a rate");
 }

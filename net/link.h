@@ -48,6 +48,8 @@ struct vf_link_change {
     const struct vf_mac *mac; /* NULL: as it is */
     int mtu;                  /* 0: as it is */
     int master;               /* index of a bridge; 0: none */
+    bool
+        route_localnet; /* packets from and to 127.0.0.0/8 may pass: only with rules that see to it */
 };
 void vf_link_up(struct vf_nl_batch *b, const struct vf_link_change *c);
 void vf_link_delete(struct vf_nl_batch *b, const char *name);
@@ -65,7 +67,8 @@ struct vf_link_info {
     char name[VF_LINK_NAME], kind[16];
     struct vf_mac mac;
     bool up, carrier;
-    int queues; /* of a tap with several: how many are held, in use or not */
+    int queues;     /* of a tap with several: how many are held, in use or not */
+    bool tap_group; /* of a tap: it belongs to a group */
     uint64_t rx_packets, rx_bytes, rx_dropped, tx_packets, tx_bytes, tx_dropped;
 };
 /* VF_NOT_FOUND. */
@@ -75,6 +78,20 @@ void vf_link_settle(const struct vf_nl *nl, const char *name);
 /* Calls each for all of them. */
 typedef int (*vf_link_each)(const struct vf_link_info *l, void *arg, struct vf_error *err);
 int vf_links(struct vf_nl *nl, vf_link_each each, void *arg, struct vf_error *err);
+
+struct vf_address_info {
+    int index, bits;
+    struct vf_ip ip;
+};
+typedef int (*vf_address_each)(const struct vf_address_info *a, void *arg, struct vf_error *err);
+int vf_link_addresses(struct vf_nl *nl, vf_address_each each, void *arg, struct vf_error *err);
+struct vf_route_info {
+    struct vf_cidr to;
+    struct vf_ip via;                 /* family 0: directly */
+    int index, table, type, protocol; /* of linux/rtnetlink.h; 0: none */
+};
+typedef int (*vf_route_each)(const struct vf_route_info *r, void *arg, struct vf_error *err);
+int vf_routes(struct vf_nl *nl, vf_route_each each, void *arg, struct vf_error *err);
 
 /* Waits until ip is an address of the namespace of nl that packets reach: the kernel completes those of IPv6 in a worker.
  * VF_TIMEOUT. */

@@ -40,6 +40,7 @@ static void read_tap(struct nlattr *data, struct vf_link_info *l)
         l->queues += (int)nla_get_u32(t[IFLA_TUN_NUM_QUEUES]);
     if (t[IFLA_TUN_NUM_DISABLED_QUEUES] && nla_len(t[IFLA_TUN_NUM_DISABLED_QUEUES]) == 4)
         l->queues += (int)nla_get_u32(t[IFLA_TUN_NUM_DISABLED_QUEUES]);
+    l->tap_group = t[IFLA_TUN_GROUP] != NULL;
 }
 
 static bool read_link(const struct nlmsghdr *h, struct vf_link_info *l)
@@ -232,55 +233,103 @@ int vf_address_wait(struct vf_nl *nl, const struct vf_ip *ip, int timeout_ms, st
     }
 }
 
-struct route {
-    struct vf_cidr to;
-    int index;
+struct walk {
+    union {
+        vf_address_each address;
+        vf_route_each route;
+    };
+    void *arg;
 };
-struct found {
-    struct route *v;
-    int n, cap;
-};
+
+static bool read_ip(const struct nlattr *a, int family, struct vf_ip *ret)
+{
+    *ret = (struct vf_ip){.family = family};
+    if (!a || nla_len(a) != vf_ip_len(ret))
+        return false;
+    memcpy(ret->b, nla_data(a), (size_t)vf_ip_len(ret));
+    return true;
+}
+
+static int each_address(const struct nlmsghdr *h, void *arg, struct vf_error *err)
+{
+    struct walk *w = arg;
+    struct nlattr *t[IFA_MAX + 1];
+    const struct ifaddrmsg *m = nlmsg_data(h);
+    struct vf_address_info a;
+    if (h->nlmsg_type != RTM_NEWADDR ||
+        nlmsg_parse((struct nlmsghdr *)h, sizeof(*m), t, IFA_MAX, NULL) < 0 ||
+        (m->ifa_family != AF_INET && m->ifa_family != AF_INET6))
+        return 0;
+    a.index = (int)m->ifa_index;
+    a.bits = m->ifa_prefixlen;
+    if (!read_ip(t[IFA_LOCAL] ? t[IFA_LOCAL] : t[IFA_ADDRESS], m->ifa_family, &a.ip))
+        return 0;
+    return w->address(&a, w->arg, err);
+}
+
+int vf_link_addresses(struct vf_nl *nl, vf_address_each each, void *arg, struct vf_error *err)
+{
+    struct {
+        struct nlmsghdr h;
+        struct ifaddrmsg m;
+    } req = {.h = {.nlmsg_len = sizeof(req), .nlmsg_type = RTM_GETADDR, .nlmsg_flags = NLM_F_DUMP}};
+    struct walk w = {.address = each, .arg = arg};
+    return vf_nl_ask(nl, &req.h, each_address, &w, "list addresses", err);
+}
 
 static int each_route(const struct nlmsghdr *h, void *arg, struct vf_error *err)
 {
-    struct found *f = arg;
+    struct walk *w = arg;
     struct nlattr *t[RTA_MAX + 1];
     const struct rtmsg *m = nlmsg_data(h);
+    struct vf_route_info r = {0};
 
     if (h->nlmsg_type != RTM_NEWROUTE || (m->rtm_flags & RTM_F_CLONED) ||
-        nlmsg_parse((struct nlmsghdr *)h, sizeof(*m), t, RTA_MAX, NULL) < 0 || !t[RTA_DST])
+        nlmsg_parse((struct nlmsghdr *)h, sizeof(*m), t, RTA_MAX, NULL) < 0 ||
+        (m->rtm_family != AF_INET && m->rtm_family != AF_INET6))
         return 0;
-    if ((m->rtm_family != AF_INET && m->rtm_family != AF_INET6) || m->rtm_dst_len == 0 ||
-        m->rtm_type == RTN_MULTICAST)
+    if (!read_ip(t[RTA_DST], m->rtm_family, &r.to.ip) && m->rtm_dst_len)
         return 0;
-    struct route r = {.to = {.ip.family = m->rtm_family, .bits = m->rtm_dst_len}};
-    if (nla_len(t[RTA_DST]) != vf_ip_len(&r.to.ip))
-        return 0;
-    memcpy(r.to.ip.b, nla_data(t[RTA_DST]), (size_t)vf_ip_len(&r.to.ip));
+    r.to.bits = m->rtm_dst_len;
+    if (!read_ip(t[RTA_GATEWAY], m->rtm_family, &r.via))
+        r.via.family = 0;
     if (t[RTA_OIF])
         r.index = (int)nla_get_u32(t[RTA_OIF]);
-    if (f->n == f->cap) {
-        int cap = 2 * f->cap + 64;
-        struct route *v = realloc(f->v, (size_t)cap * sizeof(*v));
-        if (!v)
-            return vf_fail(err, VF_NO_MEMORY, "routes: no memory");
-        f->v = v;
-        f->cap = cap;
-    }
-    f->v[f->n++] = r;
-    return 0;
+    r.table = t[RTA_TABLE] ? (int)nla_get_u32(t[RTA_TABLE]) : m->rtm_table;
+    r.type = m->rtm_type;
+    r.protocol = m->rtm_protocol;
+    return w->route(&r, w->arg, err);
 }
 
-static int check_route(const struct vf_address_pool *pool, const char *own,
-                       const struct route *route, struct vf_error *err)
+int vf_routes(struct vf_nl *nl, vf_route_each each, void *arg, struct vf_error *err)
 {
+    struct {
+        struct nlmsghdr h;
+        struct rtmsg m;
+    } req = {
+        .h = {.nlmsg_len = sizeof(req), .nlmsg_type = RTM_GETROUTE, .nlmsg_flags = NLM_F_DUMP}};
+    struct walk w = {.route = each, .arg = arg};
+    return vf_nl_ask(nl, &req.h, each_route, &w, "list routes", err);
+}
+
+struct claim {
+    const struct vf_address_pool *pool;
+    const char *own;
+};
+
+static int check_route(const struct vf_route_info *route, void *arg, struct vf_error *err)
+{
+    const struct claim *c = arg;
+    const struct vf_address_pool *pool = c->pool;
     char a[VF_IP_TEXT], b[VF_IP_TEXT], name[VF_LINK_NAME] = "";
 
+    if (route->to.bits == 0 || route->type == RTN_MULTICAST)
+        return 0;
     for (int i = 0; i < pool->n_prefixes; i++) {
         if (!vf_cidr_overlap(&pool->prefixes[i], &route->to))
             continue;
         bool named = route->index && if_indextoname((unsigned)route->index, name);
-        if (named && strncmp(name, own, strlen(own)) == 0)
+        if (named && strncmp(name, c->own, strlen(c->own)) == 0)
             continue;
         vf_fail(err, VF_CONFLICT, "network.prefixes[%d]: %s overlaps the host's route to %s%s%s", i,
                 vf_cidr_text(&pool->prefixes[i], a), vf_cidr_text(&route->to, b),
@@ -293,15 +342,6 @@ static int check_route(const struct vf_address_pool *pool, const char *own,
 int vf_routes_check(struct vf_nl *nl, const struct vf_address_pool *pool, const char *own,
                     struct vf_error *err)
 {
-    struct {
-        struct nlmsghdr h;
-        struct rtmsg m;
-    } req = {
-        .h = {.nlmsg_len = sizeof(req), .nlmsg_type = RTM_GETROUTE, .nlmsg_flags = NLM_F_DUMP}};
-    struct found f = {0};
-    int r = vf_nl_ask(nl, &req.h, each_route, &f, "list routes", err);
-    for (int i = 0; r == 0 && i < f.n; i++)
-        r = check_route(pool, own, &f.v[i], err);
-    free(f.v);
-    return r;
+    struct claim c = {pool, own};
+    return vf_routes(nl, check_route, &c, err);
 }

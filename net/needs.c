@@ -1,6 +1,6 @@
 /* What of the kernel is missing, in words. See needs.h.
  *
- * Happy path of the check: a namespace with a tap, a veth pair, a slot's rules and a rate is made, nothing keeps it, and
+ * Happy path of the check: a namespace with a tap, a veth pair and a slot's rules is made, nothing keeps it, and
  * the kernel takes it down. On the way: the first step that fails is the reason.
  */
 #include "net/needs.h"
@@ -57,10 +57,6 @@ static int try_links(struct vf_netns *ns, struct vf_nl *route, struct vf_error *
     if (r == 0) {
         vf_link_add_veth(&b, &veth);
         r = vf_need(vf_nl_send(route, &b, err), VF_NEED_VETH, err);
-    }
-    if (r == 0) {
-        vf_link_rate(&b, VF_NET_TAP_INDEX, 1000000, VF_MTU_DEFAULT);
-        r = vf_need(vf_nl_send(route, &b, err), VF_NEED_RATES, err);
     }
     vf_nl_batch_free(&b);
     return r;

@@ -18,7 +18,7 @@ enum vf_need {
  * what is missing and which modules bring it (VF_UNSUPPORTED); without privileges, what is needed. Returns r, or its new value. */
 int vf_need(int r, enum vf_need need, struct vf_error *err);
 
-/* Blocks. Whether the host has all of it, tried out in a namespace that is gone at once. */
+/* Blocks. Whether the host has all of it but rates, which few ask for; tried out in a namespace that is gone at once. */
 int vf_needs_check(struct vf_error *err);
 
 #endif

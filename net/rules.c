@@ -48,6 +48,15 @@ static const struct vf_cidr metadata[] = {
 };
 static const int families[] = {AF_INET, AF_INET6};
 
+/* As a NAT64 translator (64:ff9b::/96) on the way would lead to it. */
+static struct vf_cidr by_nat64(const struct vf_cidr *c)
+{
+    struct vf_cidr six = {.ip = {.family = AF_INET6, .b = {0x00, 0x64, 0xff, 0x9b}},
+                          .bits = 96 + c->bits};
+    memcpy(six.ip.b + 12, c->ip.b, 4);
+    return six;
+}
+
 static struct vf_cidr only(const struct vf_ip *ip)
 {
     return (struct vf_cidr){.ip = *ip, .bits = 8 * vf_ip_len(ip)};
@@ -194,6 +203,19 @@ static void allow_rule(struct vf_nft *n, const struct vf_egress_rule *e)
     accept_it(n);
 }
 
+static void refuse_to(struct vf_nft *n, const struct vf_cidr *to, enum vf_refusal why)
+{
+    vf_nft_rule(n, "egress");
+    vf_nft_to(n, to, true);
+    refuse(n, why);
+    if (to->ip.family != AF_INET)
+        return;
+    struct vf_cidr six = by_nat64(to);
+    vf_nft_rule(n, "egress");
+    vf_nft_to(n, &six, true);
+    refuse(n, why);
+}
+
 static void egress(struct vf_nft *n, const struct vf_net_rules *r, const struct vf_policy *p)
 {
     for (int i = 0; i < 2; i++) {
@@ -209,16 +231,10 @@ static void egress(struct vf_nft *n, const struct vf_net_rules *r, const struct 
         else
             accept_it(n);
     }
-    for (int i = 0; i < r->pool->n_prefixes; i++) {
-        vf_nft_rule(n, "egress");
-        vf_nft_to(n, &r->pool->prefixes[i], true);
-        refuse(n, VF_REFUSED_GUESTS);
-    }
-    for (size_t i = 0; !p->open_metadata && i < sizeof(metadata) / sizeof(metadata[0]); i++) {
-        vf_nft_rule(n, "egress");
-        vf_nft_to(n, &metadata[i], true);
-        refuse(n, VF_REFUSED_METADATA);
-    }
+    for (int i = 0; i < r->pool->n_prefixes; i++)
+        refuse_to(n, &r->pool->prefixes[i], VF_REFUSED_GUESTS);
+    for (size_t i = 0; !p->open_metadata && i < sizeof(metadata) / sizeof(metadata[0]); i++)
+        refuse_to(n, &metadata[i], VF_REFUSED_METADATA);
     for (int i = 0; p->egress == VF_EGRESS_LIST && i < p->n_rules; i++)
         allow_rule(n, &p->rules[i]);
     vf_nft_rule(n, "egress");

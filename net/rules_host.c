@@ -18,6 +18,8 @@
 #define MAX_KEY 24
 #define MAX_DATA 20
 
+static const struct vf_cidr loopback4 = {{.family = AF_INET, .b = {127}}, 8};
+
 enum { SLOTS, OPENED, PORTS4, PORTS6, MARKS, N_SETS };
 static const struct vf_nft_set sets[N_SETS] = {
     [SLOTS] = {"slots", 1, IFNAMSIZ, 0, VF_NFT_TYPE_IFNAME, 0, true},
@@ -77,6 +79,11 @@ static void sources(struct vf_nft *n, const char *from_slots)
     vf_nft_rule(n, "source");
     vf_nft_in(n, from_slots);
     vf_nft_no_way_back(n);
+    simple(n, NF_DROP);
+    /* The host's ends let packets of 127.0.0.0/8 pass, for what is published there; none comes from a slot. */
+    vf_nft_rule(n, "source");
+    vf_nft_in(n, from_slots);
+    vf_nft_to(n, &loopback4, true);
     simple(n, NF_DROP);
 }
 
@@ -157,20 +164,35 @@ static void forward(struct vf_nft *n, const char *slots)
 
 static void inward(struct vf_nft *n, const char *chain, bool own_packets)
 {
-    static const struct vf_cidr loopback[] = {
-        {{.family = AF_INET, .b = {127}}, 8},
-        {{.family = AF_INET6, .b = {[15] = 1}}, 128},
-    };
+    static const struct vf_cidr loopback6 = {{.family = AF_INET6, .b = {[15] = 1}}, 128};
     for (int i = 0; i < 2; i++) {
         vf_nft_rule(n, chain);
-        if (own_packets) /* from 127.0.0.1 there is no way out */
-            vf_nft_to(n, &loopback[i], false);
+        if (own_packets && i == 1) /* from ::1 there is no way out */
+            vf_nft_to(n, &loopback6, false);
         else
             vf_nft_family(n, i == 0 ? NFPROTO_IPV4 : NFPROTO_IPV6);
         vf_nft_to_local(n, true);
         vf_nft_dnat_map(n, i == 0 ? NFPROTO_IPV4 : NFPROTO_IPV6, sets[PORTS4 + i].name);
         vf_nft_done(n);
     }
+}
+
+static void outward(struct vf_nft *n, const struct vf_address_pool *pool, const char *slots)
+{
+    vf_nft_base_chain(n, "outward", "nat", NF_INET_POST_ROUTING, PRIORITY_SRCNAT, NF_ACCEPT, NULL);
+    for (int i = 0; i < pool->n_prefixes; i++) {
+        vf_nft_rule(n, "outward");
+        vf_nft_from(n, &pool->prefixes[i], true);
+        vf_nft_not_out(n, slots);
+        vf_nft_masquerade(n);
+        vf_nft_done(n);
+    }
+    /* From 127.0.0.1 to a published port: answers have to find back. */
+    vf_nft_rule(n, "outward");
+    vf_nft_out(n, slots);
+    vf_nft_from(n, &loopback4, true);
+    vf_nft_masquerade(n);
+    vf_nft_done(n);
 }
 
 static void make(struct vf_nft *n, const struct vf_host_rules *h)
@@ -188,14 +210,7 @@ static void make(struct vf_nft *n, const struct vf_host_rules *h)
     inward(n, "inward", false);
     vf_nft_base_chain(n, "own", "nat", NF_INET_LOCAL_OUT, PRIORITY_DSTNAT, NF_ACCEPT, NULL);
     inward(n, "own", true);
-    vf_nft_base_chain(n, "outward", "nat", NF_INET_POST_ROUTING, PRIORITY_SRCNAT, NF_ACCEPT, NULL);
-    for (int i = 0; i < h->pool->n_prefixes; i++) {
-        vf_nft_rule(n, "outward");
-        vf_nft_from(n, &h->pool->prefixes[i], true);
-        vf_nft_not_out(n, slots);
-        vf_nft_masquerade(n);
-        vf_nft_done(n);
-    }
+    outward(n, h->pool, slots);
 }
 
 /* ---- elements that are there */

@@ -81,11 +81,15 @@ int vf_net_change_ports(struct vf_net *slot, const struct vf_host_ports *to, str
 void vf_net_book(struct vf_nets *s, const struct vf_host_ports *ports);
 void vf_net_unbook(struct vf_nets *s, const struct vf_host_ports *ports);
 
-/* --- records (slot_record.c) */
-int vf_net_record_write(struct vf_nets *s, int number, const struct vf_net_shape *shape,
+/* Whether it looks inside as we made it, and nobody holds the tap (slot_check.c). */
+int vf_net_check_inside(struct vf_net *slot, struct vf_nl *route, struct vf_link_info *ret_tap,
                         struct vf_error *err);
+
+/* --- records (slot_record.c) */
+int vf_net_record_write(const struct vf_net *slot, struct vf_error *err);
+/* ret_base: the tap's counts alone. */
 int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
-                       struct vf_error *err);
+                       struct vf_link_info *ret_base, struct vf_error *err);
 int vf_net_record_remove(struct vf_nets *s, int number, struct vf_error *err);
 bool vf_net_record_exists(struct vf_nets *s, int number);
 /* The number in a record's name, -1 if it is none. */

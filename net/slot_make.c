@@ -30,12 +30,13 @@ static int make_pair(struct vf_net *slot, const struct vf_netns *ns, struct vf_e
                         .peer_index = VF_NET_UPLINK_INDEX,
                         .peer_ns = ns->ns,
                         .mtu = slot->shape.mtu};
-    struct vf_link_change up = {.name = slot->name, .master = s->bridge};
+    struct vf_link_change up = {
+        .name = slot->name, .master = s->bridge, .route_localnet = !s->bridge};
     vf_net_macs(s, slot->number, &v.mac, &v.peer_mac);
     vf_link_add_veth(&b, &v);
     vf_link_up(&b, &up);
     pthread_mutex_lock(&s->host_lock);
-    int r = vf_nl_send(&s->host_route, &b, err);
+    int r = vf_need(vf_nl_send(&s->host_route, &b, err), VF_NEED_VETH, err);
     pthread_mutex_unlock(&s->host_lock);
     vf_nl_batch_free(&b);
     return r;
@@ -181,10 +182,9 @@ static int make_in(struct vf_net *slot, struct vf_netns *ns, struct vf_error *er
 
 static int make_all(struct vf_net *slot, struct vf_error *err)
 {
-    struct vf_nets *s = slot->slots;
     struct vf_netns ns;
 
-    int r = vf_net_record_write(s, slot->number, &slot->shape, err);
+    int r = vf_net_record_write(slot, err);
     if (r < 0)
         return r;
     vf_failpoint("net.slot.recorded");

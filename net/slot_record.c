@@ -1,5 +1,6 @@
 /* A slot's record: what was made under its number. RUN/net/7.json, written before anything is made, removed last. */
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +19,34 @@ static void file_name(int number, char ret[24])
     snprintf(ret, 24, "%d" SUFFIX, number);
 }
 
-int vf_net_record_write(struct vf_nets *s, int number, const struct vf_net_shape *shape,
-                        struct vf_error *err)
+/* The tap counts on through all leases; where this one begins. */
+static const struct {
+    const char *key;
+    size_t at;
+} counts[] = {
+    {"rx_packets", offsetof(struct vf_link_info, rx_packets)},
+    {"rx_bytes", offsetof(struct vf_link_info, rx_bytes)},
+    {"rx_dropped", offsetof(struct vf_link_info, rx_dropped)},
+    {"tx_packets", offsetof(struct vf_link_info, tx_packets)},
+    {"tx_bytes", offsetof(struct vf_link_info, tx_bytes)},
+    {"tx_dropped", offsetof(struct vf_link_info, tx_dropped)},
+};
+#define N_COUNTS (sizeof(counts) / sizeof(counts[0]))
+
+static uint64_t *count_of(const struct vf_link_info *l, size_t i)
 {
+    return (uint64_t *)((char *)l + counts[i].at);
+}
+
+int vf_net_record_write(const struct vf_net *slot, struct vf_error *err)
+{
+    struct vf_nets *s = slot->slots;
+    const struct vf_net_shape *shape = &slot->shape;
+    int number = slot->number;
     struct vf_json_writer w = {0};
-    char file[24], name[VF_LINK_NAME], mac[VF_MAC_TEXT];
+    char file[24], mac[VF_MAC_TEXT];
+    const char *name = slot->name;
     file_name(number, file);
-    vf_net_name(s, number, name);
     vf_jw_begin(&w, NULL, '{');
     vf_jw_int(&w, "version", 1);
     vf_jw_string(&w, "name", name);
@@ -40,6 +62,8 @@ int vf_net_record_write(struct vf_nets *s, int number, const struct vf_net_shape
         if (vf_addresses_pair(&s->pool, number, i == 0 ? AF_INET : AF_INET6, &pair))
             vf_jw_string(&w, address_keys[i], vf_ip_text(&pair.slot, ip));
     }
+    for (size_t i = 0; i < N_COUNTS; i++)
+        vf_jw_int(&w, counts[i].key, (int64_t)*count_of(&slot->base, i));
     vf_jw_end(&w, '}');
     VF_CLEANUP_FREE char *text = vf_jw_finish(&w);
     if (!text)
@@ -65,8 +89,9 @@ static bool same_addresses(const struct vf_nets *s, int number, const struct vf_
 }
 
 int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
-                       struct vf_error *err)
+                       struct vf_link_info *ret_base, struct vf_error *err)
 {
+    struct vf_link_info base = {0};
     VF_CLEANUP_FREE char *text = NULL;
     struct vf_net_shape shape = {0};
     char file[24];
@@ -89,6 +114,8 @@ int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
     bool ok = r == 0 && vf_json_int(vf_json_get(j, "version"), 0) == 1 && shape.tap.queues >= 1 &&
               shape.tap.queues <= VF_NETNS_MAX_TUNS && shape.mtu >= 68 && shape.mtu <= VF_MTU_MAX;
     bool same = same_addresses(s, number, j);
+    for (size_t i = 0; i < N_COUNTS; i++)
+        *count_of(&base, i) = (uint64_t)vf_json_int(vf_json_get(j, counts[i].key), 0);
     vf_json_delete(j);
     if (!ok)
         return vf_fail(err, VF_CORRUPT, "record of network %d: it is not one of ours", number);
@@ -98,6 +125,7 @@ int vf_net_record_read(struct vf_nets *s, int number, struct vf_net_shape *ret,
         return vf_hint(err, "keep the prefixes configured for as long as VMs use them");
     }
     *ret = shape;
+    *ret_base = base;
     return 0;
 }
 

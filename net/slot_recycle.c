@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "base/failpoint.h"
 #include "net/conntrack.h"
+#include "net/needs.h"
 #include "net/nft.h"
 #include "net/slot_internal.h"
 
@@ -49,7 +50,7 @@ static int set_rates(struct work *w, const struct vf_policy *p, struct vf_error 
         vf_link_rate(&b, VF_NET_TAP_INDEX, p->in_bytes_per_s, mtu);
     if (p->out_bytes_per_s)
         vf_link_rate(&b, VF_NET_UPLINK_INDEX, p->out_bytes_per_s, mtu);
-    int r = vf_nl_send(&w->route, &b, err);
+    int r = vf_need(vf_nl_send(&w->route, &b, err), VF_NEED_RATES, err);
     vf_nl_batch_free(&b);
     return r;
 }
@@ -174,40 +175,10 @@ int vf_net_stats(struct vf_net *slot, struct vf_net_stats *ret, struct vf_error 
 
 /* ---- recycling */
 
-struct seen {
-    struct work *w;
-    int links;
-};
-
-static int check_link(const struct vf_link_info *l, void *arg, struct vf_error *err)
-{
-    struct seen *s = arg;
-    const struct vf_net_shape *shape = &s->w->slot->shape;
-    s->links++;
-    if (l->index == 1)
-        return 0;
-    if (l->index == VF_NET_TAP_INDEX && strcmp(l->name, VF_NET_TAP) == 0) {
-        s->w->tap = *l;
-        if (l->carrier || l->queues)
-            return vf_fail(err, VF_CONFLICT, "a process still has the tap open");
-        if (memcmp(&l->mac, &vf_inside.gateway_mac, sizeof(l->mac)) != 0)
-            return vf_fail(err, VF_CORRUPT, "the tap's MAC address was changed");
-    } else if (l->index != VF_NET_UPLINK_INDEX || strcmp(l->name, VF_NET_UPLINK) != 0) {
-        return vf_fail(err, VF_CORRUPT, "there is an interface %s that is not ours", l->name);
-    }
-    if (!l->up || l->mtu != shape->mtu)
-        return vf_fail(err, VF_CORRUPT, "interface %s is %s with MTU %d", l->name,
-                       l->up ? "up" : "down", l->mtu);
-    return 0;
-}
-
 static int check_state(struct work *w, struct vf_error *err)
 {
-    struct seen seen = {.w = w};
     uint32_t generation;
-    int r = vf_links(&w->route, check_link, &seen, err);
-    if (r == 0 && seen.links != 3)
-        r = vf_fail(err, VF_CORRUPT, "of 3 interfaces %d are there", seen.links);
+    int r = vf_net_check_inside(w->slot, &w->route, &w->tap, err);
     if (r == 0)
         r = vf_nft_generation(&w->netfilter, &generation, err);
     if (r == 0 && w->slot->settled && generation != w->slot->generation)
@@ -255,7 +226,9 @@ static int wipe(struct work *w, struct vf_error *err)
 static int wipe_host(struct vf_net *slot, uint64_t *ret_refused, struct vf_error *err)
 {
     struct vf_nets *s = slot->slots;
+    struct vf_mac host_mac, slot_mac;
     struct vf_link_info l;
+    vf_net_macs(s, slot->number, &host_mac, &slot_mac);
     pthread_mutex_lock(&s->host_lock);
     int r = s->bridge
                 ? 0
@@ -265,7 +238,8 @@ static int wipe_host(struct vf_net *slot, uint64_t *ret_refused, struct vf_error
     if (r == 0)
         r = vf_link_get(&s->host_route, slot->name, &l, err);
     pthread_mutex_unlock(&s->host_lock);
-    if (r == 0 && (!l.up || l.mtu != slot->shape.mtu || l.master != s->bridge))
+    if (r == 0 && (!l.up || l.mtu != slot->shape.mtu || l.master != s->bridge ||
+                   memcmp(&l.mac, &host_mac, sizeof(host_mac)) != 0))
         r = vf_fail(err, VF_CORRUPT, "the host's end is not as we made it");
     return r;
 }
@@ -307,7 +281,7 @@ static int recycle(struct work *w, struct vf_net_stats *stats, struct vf_error *
     stats->refused[VF_REFUSED_HOST] += host;
     count_traffic(&w->tap, &slot->base, stats);
     slot->base = w->tap;
-    return 0;
+    return vf_net_record_write(slot, err); /* where an adopted slot's counts begin */
 }
 
 int vf_net_give_back(struct vf_net *slot, struct vf_net_stats *ret, struct vf_error *err)

@@ -84,7 +84,8 @@ int vf_net_adopt(struct vf_nets *s, int number, int netns, struct vf_net **ret,
                  struct vf_error *err)
 {
     struct vf_net_shape shape;
-    int r = vf_net_record_read(s, number, &shape, err);
+    struct vf_link_info base;
+    int r = vf_net_record_read(s, number, &shape, &base, err);
     if (r == 0)
         r = vf_addresses_claim(&s->pool, number, err);
     if (r < 0)
@@ -94,6 +95,7 @@ int vf_net_adopt(struct vf_nets *s, int number, int netns, struct vf_net **ret,
         vf_addresses_give(&s->pool, number);
         return vf_fail(err, VF_NO_MEMORY, "networks: no memory");
     }
+    slot->base = base;
     vf_net_enter(slot, VF_NET_TAKEN);
     r = adopt_netns(slot, netns, err);
     if (r == 0 && !s->bridge) {

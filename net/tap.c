@@ -71,13 +71,16 @@ int vf_tap_make(const int *tuns, const char *name, int index, const struct vf_ta
 static void forget(int tun)
 {
     struct tun_filter all = {0};
-    int none = -1, whole = INT_MAX;
+    int none = -1, whole = INT_MAX, off = 0;
     ioctl(tun, TUNSETOFFLOAD, 0ul);
     ioctl(tun, TUNDETACHFILTER, 0);
     ioctl(tun, TUNSETTXFILTER, &all);
     ioctl(tun, TUNSETSTEERINGEBPF, &none);
     ioctl(tun, TUNSETFILTEREBPF, &none);
     ioctl(tun, TUNSETSNDBUF, &whole);
+    ioctl(tun, TUNSETVNETLE,
+          &off); /* of the header before each packet; the host's own order without either */
+    ioctl(tun, TUNSETVNETBE, &off);
 }
 
 int vf_tap_attach(const int *tuns, const char *name, const struct vf_tap_shape *s,

@@ -110,8 +110,9 @@ Test(net_hostile, a_guest_of_many_addresses_does_not_fill_the_neighbour_table)
 
 Test(net_hostile, metadata_beyond_link_local_is_refused_too)
 {
-    static const char *const services[] = {"169.254.170.2", "100.100.100.200", "fd00:ec2::254",
-                                           "fd20:ce::254"};
+    static const char *const services[] = {"169.254.170.2",      "100.100.100.200",
+                                           "fd00:ec2::254",      "fd20:ce::254",
+                                           "64:ff9b::a9fe:a9fe", "64:ff9b::6464:64c8"};
     struct net n;
     struct vf_error e;
     net_open(&n, "net_hostile", "metadata_beyond_link_local_is_refused_too");
@@ -121,6 +122,9 @@ Test(net_hostile, metadata_beyond_link_local_is_refused_too)
         net_guest_send(slot, &p);
         net_expect_refused(slot, VF_REFUSED_METADATA, i + 1);
     }
+    struct net_packet p = net_packet(slot, "64:ff9b::ad2:9", 80, "are you 10.210.0.9?");
+    net_guest_send(slot, &p);
+    net_expect_refused(slot, VF_REFUSED_GUESTS, 1);
     cr_assert_eq(vf_net_destroy(slot, &e), 0, "%s", e.msg);
     net_close(&n);
 }
@@ -366,4 +370,70 @@ Test(net_hostile, prefixes_that_touch_the_networks_inside_are_refused)
         cr_expect(strstr(e.msg, "network.prefixes[0]"), "%s: %s", bad[i], e.msg);
         vf_nets_close(s);
     }
+}
+
+/* What a VMM told the tap about the headers of packets is not what the next one finds. */
+Test(net_hostile, the_order_of_headers_is_the_default_again)
+{
+    struct net n;
+    struct vf_error e;
+    struct vf_net_info info;
+    struct vf_net_shape shape = net_plain;
+    int little = 1;
+    net_open(&n, "net_hostile", "the_order_of_headers_is_the_default_again");
+    shape.tap.offloads = true;
+    struct vf_net *slot = net_slot_of(&n, &shape);
+    vf_net_info(slot, &info);
+    cr_assert_eq(ioctl(info.tap_fds[0], TUNSETVNETLE, &little), 0, "%s", strerror(errno));
+    cr_assert_eq(vf_net_give_back(slot, NULL, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_net_take(n.slots, &shape, &slot, &e), 0, "%s", e.msg);
+    vf_net_info(slot, &info);
+    cr_assert_eq(ioctl(info.tap_fds[0], TUNGETVNETLE, &little), 0, "%s", strerror(errno));
+    cr_expect_eq(little, 0);
+
+    /* A group could not be taken from it again. */
+    cr_assert_eq(ioctl(info.tap_fds[0], TUNSETGROUP, 65534ul), 0, "%s", strerror(errno));
+    cr_expect_lt(vf_net_give_back(slot, NULL, &e), 0);
+    cr_expect(strstr(e.msg, "group"), "%s", e.msg);
+    net_close(&n);
+}
+
+struct sending {
+    struct vf_netns_call call;
+    int fd;
+};
+
+static int open_udp(struct vf_netns_call *call)
+{
+    struct sending *s = (struct sending *)call;
+    s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return s->fd < 0 ? -errno : 0;
+}
+
+/* The host's ends let packets of 127.0.0.0/8 pass, for ports published there: but none of a slot that goes astray. */
+Test(net_hostile, a_slot_never_reaches_the_hosts_loopback)
+{
+    struct net n;
+    struct vf_error e;
+    struct vf_net_info info;
+    struct vf_policy p = {.opened = {{IPPROTO_UDP, 7000, 0}}, .n_opened = 1};
+    struct sending s = {.call.fn = open_udp};
+    net_open(&n, "net_hostile", "a_slot_never_reaches_the_hosts_loopback");
+    struct vf_net *slot = net_slot(&n);
+    cr_assert_eq(vf_net_set(slot, &p, &e), 0, "%s", e.msg);
+    vf_net_info(slot, &info);
+    int service = net_udp(-1, "0.0.0.0", 7000);
+    net_shell_in(slot, "sysctl -qw net.ipv4.conf.all.route_localnet=1;"
+                       "ip route add 127.0.0.9/32 via 10.210.0.0 dev host0");
+    int ns = open(info.netns_path, O_RDONLY | O_CLOEXEC);
+    cr_assert_eq(vf_netns_do(ns, &s.call, &e), 0, "%s", e.msg);
+    struct vf_ip loopback = net_ip("127.0.0.9"), gateway = net_ip("10.210.0.0");
+    net_udp_send(s.fd, &loopback, 7000, "to loopback");
+    net_udp_send(s.fd, &gateway, 7000, "to what was opened");
+    cr_expect_str_eq(net_udp_receive(service, NET_TIMEOUT_MS, NULL, NULL), "to what was opened");
+    close(s.fd);
+    close(ns);
+    close(service);
+    cr_assert_eq(vf_net_destroy(slot, &e), 0, "%s", e.msg);
+    net_close(&n);
 }

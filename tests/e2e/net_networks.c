@@ -2,12 +2,9 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <netinet/in.h>
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "net/networks.h"
 #include "tests/e2e/net_support.h"
@@ -238,6 +235,57 @@ Test(net_networks, ports_that_are_taken_are_refused_and_what_was_stays)
     nothing_is_left();
 }
 
+static int connect_to(const char *address, int port)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct vf_ip ip = net_ip(address);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    memcpy(&a.sin_addr, ip.b, 4);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0, "%s", strerror(errno));
+    return fd;
+}
+
+/* A connected socket takes answers from nobody else. */
+static void ask_guest(struct vf_net *slot, const char *address, int port)
+{
+    struct net_packet got;
+    int fd = connect_to(address, port);
+    cr_assert_eq(send(fd, address, strlen(address), 0), (ssize_t)strlen(address));
+    cr_assert(net_guest_receive(slot, NET_TIMEOUT_MS, &got), "%s", address);
+    cr_expect_str_eq(got.text, address);
+    cr_expect_eq(got.to_port, 80);
+    struct net_packet answer = {.from_mac = got.to_mac,
+                                .to_mac = got.from_mac,
+                                .from = got.to,
+                                .to = got.from,
+                                .from_port = got.to_port,
+                                .to_port = got.from_port,
+                                .text = "answer"};
+    net_guest_send(slot, &answer);
+    const char *text = net_udp_receive(fd, NET_TIMEOUT_MS, NULL, NULL);
+    cr_assert_not_null(text, "no answer by %s", address);
+    cr_expect_str_eq(text, "answer");
+    close(fd);
+}
+
+Test(net_networks, a_published_port_answers_the_host_itself_under_each_of_its_addresses)
+{
+    static const struct vf_port web = {IPPROTO_UDP, 8080, 80};
+    struct vf_error e;
+    net_enter("net_networks",
+              "a_published_port_answers_the_host_itself_under_each_of_its_addresses");
+    net_shell("ip link add out0 type veth peer name in0; ip addr add " NET_HOST4 "/24 dev out0;"
+              "ip link set out0 up");
+    struct vf_networks *n = open_networks(&plain);
+    struct vf_net *a = take(n, VF_NETWORK_NAT);
+    cr_assert_eq(vf_net_publish(a, &web, 1, NULL, &e), 0, "%s", e.msg);
+    ask_guest(a, "127.0.0.1", 8080);
+    ask_guest(a, NET_HOST4, 8080);
+    give_back(a);
+    vf_networks_close(n);
+    nothing_is_left();
+}
+
 /* ---- both modes */
 
 Test(net_networks, bridge_and_nat_at_once)
@@ -278,89 +326,6 @@ Test(net_networks, bridge_and_nat_at_once)
     close(s);
     cr_expect_eq(counts(n, VF_NETWORK_NAT).taken, 1);
     cr_expect_eq(counts(n, VF_NETWORK_BRIDGE).taken, 1);
-    give_back(a);
-    give_back(b);
-    vf_networks_close(n);
-    nothing_is_left();
-}
-
-/* ---- after a start */
-
-static pid_t run_before(const struct vf_networks_config *cfg)
-{
-    static const struct vf_port ports[] = {{IPPROTO_UDP, 8080, 80}, {IPPROTO_UDP, 0, 81}};
-    pid_t pid = fork();
-    cr_assert_geq(pid, 0);
-    if (pid)
-        return pid;
-    struct vf_networks *n;
-    struct vf_net *a, *b, *c;
-    struct vf_error e = {0};
-    struct vf_policy p = {.egress = VF_EGRESS_DENY, .in_bytes_per_s = 1000000};
-
-    if (vf_networks_open(cfg, &n, &e) == 0 &&
-        vf_networks_take(n, VF_NETWORK_NAT, &net_plain, &a, &e) == 0 &&
-        vf_networks_take(n, VF_NETWORK_NAT, &net_plain, &b, &e) == 0 &&
-        vf_networks_take(n, VF_NETWORK_BRIDGE, &net_plain, &c, &e) == 0 &&
-        vf_net_set(a, &p, &e) == 0 && vf_networks_publish(n, a, ports, 2, NULL, &e) == 0)
-        raise(SIGKILL);
-    fprintf(stderr, "%s (%s)\n", e.msg, e.hint);
-    _exit(1);
-}
-
-Test(net_networks, what_is_in_use_is_adopted_and_the_rest_swept)
-{
-    static const struct vf_port again[] = {{IPPROTO_UDP, 8080, 82}, {IPPROTO_UDP, 30000, 81}},
-                                web = {IPPROTO_UDP, 8080, 80};
-    struct vf_networks_config cfg = plain;
-    struct vf_net *a = NULL, *b;
-    struct vf_net_info info;
-    struct net_packet got;
-    struct vf_sweep sweep;
-    struct vf_error e;
-    int status;
-    net_enter("net_networks", "what_is_in_use_is_adopted_and_the_rest_swept");
-    net_shell(MAKE_BRIDGE "; ip link add out0 type veth peer name in0; ip addr add " NET_HOST4
-                          "/24 dev out0; ip link set out0 up");
-    cfg.bridge = "br0";
-    cfg.bridge_prefixes = bridge;
-    pid_t pid = run_before(&cfg);
-    cr_assert_eq(waitpid(pid, &status, 0), pid);
-    cr_assert(WIFSIGNALED(status));
-
-    struct vf_networks *n = open_networks(&cfg);
-    cr_assert_eq(vf_networks_adopt(n, VF_NETWORK_NAT, 0, -1, &a, &e), 0, "%s", e.msg);
-    cr_assert_eq(vf_networks_sweep(n, &sweep, &e), 0, "%s", e.msg);
-    cr_expect_eq(sweep.removed, 2, "one of each mode");
-    cr_expect_eq(sweep.failed, 0);
-    cr_expect_eq(sweep.foreign, 0, "%s", sweep.names);
-    cr_expect_eq(net_count_links("vf"), 1);
-    vf_net_info(a, &info);
-    cr_assert_eq(info.n_ports, 2);
-    cr_expect_eq(info.ports[0].port + info.ports[1].port, 8080 + 30000);
-
-    /* Its ports are known, so nobody else gets them, and they can be changed; its policy is still in force. */
-    b = take(n, VF_NETWORK_NAT);
-    refuse_ports(b, &web, 1, VF_CONFLICT, "8080 leads to another VM");
-    cr_assert_eq(vf_networks_publish(n, a, again, 2, NULL, &e), 0, "%s", e.msg);
-    const char *rules = net_shell("nft list table inet vmfactory");
-    cr_expect(strstr(rules, "8080 : 10.210.0.1 . 82"), "%s", rules);
-    rules = net_shell_in(a, "nft list chain inet vmfactory egress; tc qdisc show dev tap0");
-    cr_expect(strstr(rules, "refused_policy") && strstr(rules, "rate 8Mbit"), "%s", rules);
-
-    /* By the port of the host's own address, as a VMM that lives on sees it. */
-    struct vf_netns ns;
-    cr_assert_eq(vf_netns_open(info.netns_path, 1, &ns, &e), 0, "%s", e.msg);
-    cr_assert_eq(vf_tap_attach(ns.tuns, info.tap, &net_plain.tap, &e), 0, "%s", e.msg);
-    vf_netns_close(&ns);
-    cr_assert_eq(vf_networks_publish(n, a, NULL, 0, NULL, &e), 0, "%s", e.msg);
-    cr_assert_eq(vf_networks_publish(n, b, &web, 1, NULL, &e), 0, "free again: %s", e.msg);
-    struct vf_ip own = net_ip(NET_HOST4);
-    int s = net_udp(-1, NET_HOST4, 0);
-    net_udp_send(s, &own, 8080, "to the other");
-    cr_assert(net_guest_receive(b, NET_TIMEOUT_MS, &got));
-    cr_expect_str_eq(got.text, "to the other");
-    close(s);
     give_back(a);
     give_back(b);
     vf_networks_close(n);

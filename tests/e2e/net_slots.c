@@ -127,8 +127,29 @@ Test(net_slots, a_slot_that_was_changed_is_not_used_again)
     expect_doubt(&n, "ip link set tap0 address 02:00:00:00:00:99", "MAC");
     expect_doubt(&n, "ip link add more type veth peer name more2", "not ours");
     expect_doubt(&n, "ip link del host0", "interfaces");
+    expect_doubt(&n, "ip link set host0 address 02:00:00:00:00:98", "uplink");
+    expect_doubt(&n, "ip addr add 10.9.9.9/24 dev host0", "address 10.9.9.9");
+    expect_doubt(&n, "ip addr add 172.31.255.1/24 dev tap0", "address 172.31.255.1");
+    expect_doubt(&n, "ip addr del fd76:6d00::1/64 dev tap0", "of 5 addresses 4");
+    expect_doubt(&n, "ip route add 10.9.0.0/16 dev host0", "route to 10.9.0.0/16");
+    expect_doubt(&n, "ip route add 10.9.0.0/16 dev host0 table 100", "route to 10.9.0.0/16");
+    expect_doubt(&n, "ip route add blackhole 2001:db8::/32", "route to 2001:db8::/32");
+    expect_doubt(&n, "ip -6 route del default", "routes");
+    expect_doubt(&n, "ip route del 172.31.255.0/30 dev tap0", "routes");
     expect_doubt(&n, "ip neigh del 172.31.255.2 dev tap0", "neighbours");
     expect_doubt(&n, "ip neigh add 172.31.255.3 lladdr 02:00:00:00:00:99 dev tap0", "neighbours");
+    net_close(&n);
+}
+
+Test(net_slots, a_slot_whose_hosts_end_was_changed_is_not_used_again)
+{
+    struct net n;
+    struct vf_error e;
+    net_open(&n, "net_slots", "a_slot_whose_hosts_end_was_changed_is_not_used_again");
+    struct vf_net *slot = net_slot(&n);
+    net_shell("ip link set vf-0 address 02:00:00:00:00:97");
+    cr_expect_lt(vf_net_give_back(slot, NULL, &e), 0);
+    cr_expect(strstr(e.msg, "host's end"), "%s", e.msg);
     net_close(&n);
 }
 
