@@ -45,6 +45,8 @@ const char *const vf_failpoint_names[] = {
     "net.remove.unruled",
     "net.remove.unlinked",
     "net.remove.dropped",
+    "network.taken",
+    "network.given-back",
     "journal.starting.written",
     "journal.starting.renamed",
     "journal.restoring.written",

@@ -4,7 +4,8 @@
  *     adopt, verify:  find -> adopt -> resume -> prove     a parked one: as a new clone, but that it is there
  *     discard:        find -> kill -> remove
  *
- * find, in a worker, opens the VM's directory and reads from its record which process it is; adopt has the driver
+ * find, in a worker, opens the VM's directory, reads from its record which process it is, and takes its network slot
+ * again; adopt has the driver
  * connect to that process, and connects the agent's channel. On the way: the process has ended, or never
  * began; it is stuck; its guest is not what it was (verify). The engine then ends it like any other VM: what the
  * record names is killed, and the directory removed.
@@ -64,7 +65,9 @@ static int find(struct vf_work *w, struct vf_error *err)
         vm->dir = NULL;
         return vf_fail(err, VF_NO_MEMORY, "VM");
     }
-    return vf_process_read(vm->dirfd, VF_PROCESS_NAME, &vm->found_pid, &vm->found_start_ticks, err);
+    int r =
+        vf_process_read(vm->dirfd, VF_PROCESS_NAME, &vm->found_pid, &vm->found_start_ticks, err);
+    return r < 0 ? r : vf_instance_net_adopt(vm, err);
 }
 
 static int step_find(struct vf_instance *vm, struct vf_error *err)
@@ -122,6 +125,9 @@ int vf_instance_take_adopted(struct vf_instance *vm, const struct vf_adopt *a, s
     snprintf(vm->id, sizeof(vm->id), "%s", a->id);
     snprintf(vm->hostname, sizeof(vm->hostname), "vf-%s", vm->id);
     vm->adopted = true;
+    int r = vf_instance_net_begin_adopted(vm, a, err);
+    if (r < 0)
+        return r;
     if (!p) {
         if (a->verify)
             return vf_fail(err, VF_INVALID_ARGUMENT, "adopt %s: there is no proof to verify it by",

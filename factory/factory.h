@@ -180,6 +180,10 @@ const char *vf_instance_dir(const struct vf_instance *vm);
 const struct vf_spec *vf_instance_spec(const struct vf_instance *vm);
 
 /* --- a VM's network */
+/* All that can be said about a spec's network without making one; each bad address with its field. */
+int vf_network_check(const struct vf_spec *spec, struct vf_error *err);
+/* Of the slots that VMs of a settled spec are in, whatever its mode: for vf_networks_want. */
+int vf_network_shape(const struct vf_spec *spec, struct vf_net_shape *ret, struct vf_error *err);
 struct vf_instance_network {
     enum vf_network_mode mode;
     int number;                  /* of its slot, for the journal; -1: none */

@@ -1,14 +1,14 @@
 /* The engine: runs an instance's steps, and takes an instance apart (factory/instance.h has the picture).
  *
- * Teardown, from any state: close the agent, stop and free the VM, remove its directory in a worker,
- * tell whoever waits, free; of a VM that is let go of, process and directory stay. If the recipe had not
- * ended, the caller's done comes last of all, with the first error; only then nothing of the VM is left.
+ * Teardown, from any state: close the agent, stop and free the VM, remove its directory and give its
+ * network back in a worker, tell whoever waits, free; of a VM that is let go of, process, directory and
+ * network stay. If the recipe had not ended, the caller's done comes last of all, with the first error;
+ * only then nothing of the VM is left.
  */
 #include "factory/instance.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,6 @@ struct vf_destroy_waiter {
 
 const char *const vf_source_names[] = {"clone", "cold", "build", NULL};
 
-static void teardown(struct vf_instance *vm);
 static void run_step(struct vf_instance *vm);
 
 /* ---- failing */
@@ -62,7 +61,7 @@ static void fail(struct vf_instance *vm, const struct vf_error *err)
     }
     vm->state = VF_INSTANCE_DESTROYING;
     vf_instance_abort_fetch(vm);
-    teardown(vm);
+    vf_instance_teardown(vm);
 }
 
 /* A VM event or a broken channel: the end of a VM in the making, news to the owner of a ready one. */
@@ -136,6 +135,7 @@ void vf_instance_step_done(void *arg, const struct vf_error *err)
         return;
     }
     vm->state = VF_INSTANCE_READY;
+    vf_instance_net_close_taps(vm);
     /* From here on its process tells what it needs of what its class pinned. */
     vf_registry_unref(vm->registry);
     vm->registry = NULL;
@@ -174,8 +174,9 @@ void vf_instance_part_ended(void *arg, const struct vf_error *err)
 {
     struct vf_instance *vm = arg;
     vm->part_running = false;
+    vf_instance_net_note(vm);
     if (vm->state == VF_INSTANCE_DESTROYING)
-        teardown(vm);
+        vf_instance_teardown(vm);
     else
         vf_instance_step_done(vm, err);
 }
@@ -225,8 +226,7 @@ static int begin(struct vf_instance *vm, struct vf_error *err)
     return vm->step->run(vm, err);
 }
 
-static int check_options(const struct vf_vm_options *o, const struct vf_spec *spec,
-                         struct vf_error *err)
+static int check_hostname(const struct vf_vm_options *o, struct vf_error *err)
 {
     size_t n = o->hostname ? strlen(o->hostname) : 0;
     if (o->hostname &&
@@ -234,19 +234,6 @@ static int check_options(const struct vf_vm_options *o, const struct vf_spec *sp
          strspn(o->hostname, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") !=
              n))
         return vf_fail(err, VF_INVALID_ARGUMENT, "hostname: 1 to 63 letters, digits, '-' and '.'");
-    if ((o->tap || o->has_mac || o->has_ipv4) && spec->network.mode != VF_NETWORK_EXTERNAL)
-        return vf_fail(err, VF_INVALID_ARGUMENT,
-                       "tap, mac, ipv4: the template's spec has not network.mode external");
-    if (o->tap && (!o->tap[0] || strlen(o->tap) > 15))
-        return vf_fail(err, VF_INVALID_ARGUMENT, "tap: an interface name of 1 to 15 characters");
-    /* QEMU as root would make it, for as long as it lives. */
-    if (o->tap && if_nametoindex(o->tap) == 0)
-        return vf_fail(err, VF_NOT_FOUND, "tap: there is no interface '%s'", o->tap);
-    if (o->has_mac && o->mac[0] & 1)
-        return vf_fail(err, VF_INVALID_ARGUMENT, "mac: is a multicast address");
-    if (o->has_ipv4 && o->prefix_len > 32)
-        return vf_fail(err, VF_INVALID_ARGUMENT, "ipv4: prefix length: 0 to 32 (is %d)",
-                       o->prefix_len);
     return 0;
 }
 
@@ -261,8 +248,10 @@ static void take_options(struct vf_instance *vm, const struct vf_vm_options *o)
     else
         snprintf(vm->hostname, sizeof(vm->hostname), "vf-%s", vm->id);
     if (o->tap)
-        snprintf(vm->tap, sizeof(vm->tap), "%s", o->tap);
-    vm->options.hostname = vm->options.tap = NULL; /* copied above */
+        snprintf(vm->tap, sizeof(vm->tap), "%s", o->tap); /* its length is checked later */
+    /* Copied above, and by vf_instance_net_begin. */
+    vm->options.hostname = vm->options.tap = vm->options.netns = NULL;
+    vm->options.tap_fds = NULL;
     if (o->has_mac)
         memcpy(vm->mac, o->mac, 6);
     else {
@@ -302,7 +291,7 @@ int vf_instance_begin(struct vf_factory *f, const struct vf_plan *plan, vf_insta
     const struct vf_vm_options *o = plan->options ? plan->options : &no_options;
     if (f->closing)
         return vf_fail(err, VF_CANCELLED, "the factory is closing");
-    int r = check_options(o, plan->spec, err);
+    int r = check_hostname(o, err);
     if (r < 0)
         return r;
     struct vf_instance *vm = calloc(1, sizeof(*vm));
@@ -311,7 +300,7 @@ int vf_instance_begin(struct vf_factory *f, const struct vf_plan *plan, vf_insta
     vm->factory = f;
     vm->source = plan->source;
     vm->steps = vm->step = plan->steps;
-    vm->dirfd = vm->memory_fd = -1;
+    vm->dirfd = vm->memory_fd = vm->net.netns_fd = -1;
     vm->job = plan->job;
     vm->plant = plan->job != NULL;
     vm->of_build = plan->of_build;
@@ -328,11 +317,13 @@ int vf_instance_begin(struct vf_factory *f, const struct vf_plan *plan, vf_insta
     r = vf_spec_copy(plan->spec, &vm->spec, err);
     if (r == 0)
         r = settle(vm, plan, err);
-    if (r == 0 && plan->adopt)
-        r = vf_instance_take_adopted(vm, plan->adopt, err);
+    if (r == 0)
+        r = plan->adopt ? vf_instance_take_adopted(vm, plan->adopt, err)
+                        : vf_instance_net_begin(vm, o, err);
     if (r == 0)
         r = begin(vm, err);
     if (r < 0) {
+        vf_instance_net_free(vm);
         vf_generation_unref(vm->gen);
         vf_registry_unref(vm->registry);
         vf_spec_free(&vm->spec);
@@ -352,7 +343,7 @@ static void on_agent_closed(void *arg)
 {
     struct vf_instance *vm = arg;
     vm->agent_open = false;
-    teardown(vm);
+    vf_instance_teardown(vm);
 }
 
 static void on_vm_stopped(void *arg, const struct vf_error *err)
@@ -362,25 +353,37 @@ static void on_vm_stopped(void *arg, const struct vf_error *err)
     vf_vm_free(vm->vm);
     vm->vm = NULL;
     vm->teardown_begun = false;
-    teardown(vm);
+    vf_instance_teardown(vm);
+}
+
+static int end_and_remove(struct vf_instance *vm, bool *ret_ended, struct vf_error *err)
+{
+    int run_dirfd = vm->factory->run_dirfd;
+    vm->has_dir = false;
+    if (!vm->of_build)
+        vf_failpoint("factory.teardown.stopped");
+    /* One that could not be adopted may live. */
+    int r = vm->adopted ? vf_end_recorded(run_dirfd, vm->id, err) : 0;
+    *ret_ended = r == 0;
+    return r < 0 ? r : vf_remove_tree(run_dirfd, vm->id, err);
 }
 
 static int remove_dir(struct vf_work *w, struct vf_error *err)
 {
     struct vf_instance *vm = w->arg;
+    bool ended = true;
     /* The last reference to a template's memory frees it, which takes a while too. */
     vf_generation_unref(vm->gen);
     vm->gen = NULL;
     vf_close_fd(&vm->memory_fd);
     vf_close_fd(&vm->dirfd);
-    if (!vm->has_dir || vm->detaching)
+    if (vm->detaching) {
+        vf_instance_net_forget(vm);
         return 0;
-    vm->has_dir = false;
-    if (!vm->of_build)
-        vf_failpoint("factory.teardown.stopped");
-    /* One that could not be adopted may live. */
-    int r = vm->adopted ? vf_end_recorded(vm->factory->run_dirfd, vm->id, err) : 0;
-    return r < 0 ? r : vf_remove_tree(vm->factory->run_dirfd, vm->id, err);
+    }
+    int r = vm->has_dir ? end_and_remove(vm, &ended, err) : 0;
+    vf_instance_net_end(vm, ended);
+    return r;
 }
 
 static void forget(struct vf_instance *vm)
@@ -406,12 +409,16 @@ static void gone(void *arg, const struct vf_error *err)
     if (vm->retry_with_tcg && !vm->destroy_waiters && !f->closing) {
         vm->retry_with_tcg = false;
         vm->teardown_begun = false;
+        vf_instance_net_again(vm);
         struct vf_error e;
         if (begin(vm, &e) < 0)
             fail(vm, &e);
         return;
     }
+    if (vm->net.has_total && f->on_traffic && !vm->of_build)
+        f->on_traffic(f->on_traffic_arg, vm, &vm->net.total);
     forget(vm);
+    vf_instance_net_free(vm);
     vf_spec_free(&vm->spec);
     vf_runtime_free(&vm->runtime);
     vf_registry_unref(vm->registry);
@@ -429,7 +436,7 @@ static void gone(void *arg, const struct vf_error *err)
     vf_factory_check_closed(f);
 }
 
-static void teardown(struct vf_instance *vm)
+void vf_instance_teardown(struct vf_instance *vm)
 {
     struct vf_error e;
     if (vm->part_running || vm->teardown_begun)
@@ -452,6 +459,8 @@ static void teardown(struct vf_instance *vm)
             return;
         }
     }
+    if (vm->net.jobs)
+        return; /* likewise */
     vm->teardown_begun = true;
     int r = vf_work_submit(vm->factory->loop, &vm->work, remove_dir, gone, vm);
     assert(r == 0);

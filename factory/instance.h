@@ -17,6 +17,7 @@
 #include "base/async.h"
 #include "factory/agent.h"
 #include "factory/factory.h"
+#include "factory/network.h"
 #include "vmm/vmm.h"
 
 #define VF_STEP_DONE 1 /* what run returns if there was nothing to wait for */
@@ -41,6 +42,7 @@ struct vf_factory {
     struct vf_store *store;
     struct vf_registry *registry;
     struct vf_asset_store *assets;
+    struct vf_networks *networks;
     char *run_dir;
     int run_dirfd;
     bool die_with_parent, closing;
@@ -50,6 +52,8 @@ struct vf_factory {
     int trial_clones;
     int (*on_step)(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err);
     void *on_step_arg;
+    void (*on_traffic)(void *arg, struct vf_instance *vm, const struct vf_net_stats *total);
+    void *on_traffic_arg;
     struct vf_instance *instances;
     struct vf_build_job *builds;
     struct vf_discard *discards;
@@ -98,6 +102,7 @@ struct vf_instance {
     char hostname[64], tap[16];
     uint8_t machine_id[16], mac[6], entropy[64], nonce[32];
     bool plant; /* a build plants its nonce with the renewal */
+    struct vf_instance_net net;
 
     char *dir;
     int dirfd;       /* until the channel is connected; -1 */
@@ -167,11 +172,13 @@ int vf_instance_work(struct vf_instance *vm, int (*run)(struct vf_work *w, struc
 /* A trial clone of a build: as vf_factory_clone, but nobody's. */
 int vf_factory_trial(struct vf_factory *f, struct vf_generation *gen, vf_instance_cb done,
                      void *arg, struct vf_error *err);
+/* Of a VM that is being taken apart: what it waited for has ended. */
+void vf_instance_teardown(struct vf_instance *vm);
 /* Frees factory if it is closing and nothing is left. */
 void vf_factory_check_closed(struct vf_factory *f);
 
 /* --- steps.c: what recipes are made of */
-int vf_step_prepare(struct vf_instance *vm, struct vf_error *err); /* directory, memory, overlay */
+int vf_step_prepare(struct vf_instance *vm, struct vf_error *err); /* directory, memory, overlay, network */
 int vf_step_create(struct vf_instance *vm, struct vf_error *err);  /* VMM up */
 /* Of a VMM whose channel can be connected by now: it is, and the step done. A vf_done_cb. */
 void vf_step_connect_agent(void *arg, const struct vf_error *err);

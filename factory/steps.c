@@ -1,7 +1,7 @@
 /* Steps that recipes share: prepare, create, start, restore, resume, pause.
  *
  * prepare makes the VM's own directory, its memory (a clone has none of its own: it maps its template's
- * privately) and its disk; create brings the VMM up. The agent's channel is connected by whichever of
+ * privately) its disk, and a network for it; create brings the VMM up. The agent's channel is connected by whichever of
  * create, start and restore is the first after which the VMM has it.
  */
 #include <errno.h>
@@ -60,6 +60,8 @@ static int prepare(struct vf_work *w, struct vf_error *err)
         r = make_memory(vm, err);
     if (r == 0)
         r = vf_disk_make(vm, err);
+    if (r == 0)
+        r = vf_instance_net_take(vm, err);
     if (r == 0 && !vm->gen && !(vm->cmdline = vf_kernel_cmdline(&vm->spec, vm->accel)))
         r = vf_fail(err, VF_NO_MEMORY, "command line");
     return r;
@@ -124,15 +126,14 @@ int vf_step_create(struct vf_instance *vm, struct vf_error *err)
     };
     if (s->boot.has_root)
         vf_disk_describe(vm, &c.disks[c.n_disks++]);
-    if (s->network.mode != VF_NETWORK_NONE) {
-        c.nics[0].tap = vm->tap[0] ? vm->tap : NULL;
-        memcpy(c.nics[0].mac, vm->mac, 6);
-        c.n_nics = 1;
-    }
+    vf_instance_net_describe(vm, &c);
     struct vf_vmm_caps caps;
     vf_instance_ops(vm)->capabilities(NULL, &caps);
     bool early = caps.early_channel && c.channel != VF_CHANNEL_VSOCK;
-    return vf_vm_create(vm->vm, &c, early ? vf_step_connect_agent : vf_instance_step_done, vm, err);
+    r = vf_vm_create(vm->vm, &c, early ? vf_step_connect_agent : vf_instance_step_done, vm, err);
+    if (r == 0)
+        vf_instance_net_handed(vm);
+    return r;
 }
 
 /* What ends a step after which the VMM has its channel, if it had none before. */

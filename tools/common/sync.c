@@ -87,6 +87,7 @@ int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_e
             .store = s->store,
             .registry = o->registry,
             .assets = o->assets,
+            .networks = o->networks,
             .binaries = {[VF_SPEC_VMM_QEMU] = o->qemu,
                          [VF_SPEC_VMM_CLOUD_HYPERVISOR] = o->cloud_hypervisor,
                          [VF_SPEC_VMM_FIRECRACKER] = o->firecracker},
@@ -97,6 +98,8 @@ int vf_sync_open(struct vf_sync *s, const struct vf_sync_options *o, struct vf_e
             .trial_clones = o->trial_clones,
             .on_step = o->on_step,
             .on_step_arg = o->on_step_arg,
+            .on_traffic = o->on_traffic,
+            .on_traffic_arg = o->on_traffic_arg,
         };
         r = vf_factory_open(&s->loop, &c, &s->factory, err);
     }

@@ -14,6 +14,7 @@ struct vf_sync_options {
     struct vf_registry
         *registry; /* runtime classes, instead of those three; referenced; NULL: built-in ones */
     struct vf_asset_store *assets; /* of what they pin; must outlive it; or NULL */
+    struct vf_networks *networks;  /* must outlive it; or NULL */
     enum vf_accel auto_accel;
     int64_t answer_timeout_ms; /* 0: default */
     int64_t create_timeout_ms;
@@ -21,7 +22,9 @@ struct vf_sync_options {
     bool outlive; /* VMs that are let go of, or whose process is killed, go on */
     int (*on_step)(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err);
     void *on_step_arg; /* as in vf_factory_config */
-    bool keep_signals; /* leave SIGINT and SIGTERM to the program */
+    void (*on_traffic)(void *arg, struct vf_instance *vm, const struct vf_net_stats *total);
+    void *on_traffic_arg; /* likewise */
+    bool keep_signals;    /* leave SIGINT and SIGTERM to the program */
 };
 
 struct vf_sync {

@@ -1,0 +1,65 @@
+/* A VM's network, inside the factory: its slot or what was brought for it, from the first step to the last
+ * (network.c), what is asked of it meanwhile (network_ask.c), and what its spec means (network_spec.c).
+ */
+#ifndef VF_FACTORY_NETWORK_H
+#define VF_FACTORY_NETWORK_H
+
+#include "factory/factory.h"
+#include "vmm/vmm.h"
+
+struct vf_net_job;
+
+/* A part of struct vf_instance. */
+struct vf_instance_net {
+    struct vf_net *slot;                     /* NULL: none. A worker's while one runs */
+    bool known;                              /* the loop has heard of it: info is set */
+    struct vf_net_info info;                 /* of slot */
+    int netns_fd;                            /* where the VMM is to run, until it does; -1 */
+    char *netns;                             /* of the mode external: its path; NULL: ours */
+    int taps[VF_VM_MAX_QUEUE_PAIRS], n_taps; /* the same: our copies, until it is ready */
+    int adopt_number;                        /* of the slot it had; -1 */
+    struct vf_port ports[VF_PORTS_MAX];      /* published */
+    int n_ports;
+    struct vf_net_job *jobs; /* asked of the slot, in order; the first is a worker's */
+    bool has_total;          /* total is what it had sent and received at its end */
+    struct vf_net_stats total;
+};
+
+/* --- network.c. Blocking: for the worker of a step, or of teardown */
+/* Refuses what the spec and the options want and can't be had, and takes what is the caller's to keep. Never blocks. */
+int vf_instance_net_begin(struct vf_instance *vm, const struct vf_vm_options *o,
+                          struct vf_error *err);
+/* The same for a VM that is adopted; nothing is refused yet. */
+int vf_instance_net_begin_adopted(struct vf_instance *vm, const struct vf_adopt *a,
+                                  struct vf_error *err);
+/* Whether its NIC is in a slot: of nat and bridge, or of a template that is built for what others will bring. */
+bool vf_instance_net_in_slot(const struct vf_instance *vm);
+/* Takes a slot and sets its policy, or opens what was brought. Blocking. */
+int vf_instance_net_take(struct vf_instance *vm, struct vf_error *err);
+/* Takes the slot again that the VM's process runs in. Blocking. */
+int vf_instance_net_adopt(struct vf_instance *vm, struct vf_error *err);
+/* The worker has ended: the loop looks at what it took. */
+void vf_instance_net_note(struct vf_instance *vm);
+/* Fills in NIC and namespace. */
+void vf_instance_net_describe(const struct vf_instance *vm, struct vf_vm_config *ret);
+/* The VMM's driver has its own copies of the descriptors. */
+void vf_instance_net_handed(struct vf_instance *vm);
+/* Nobody needs to be begun again: what was brought is closed. */
+void vf_instance_net_close_taps(struct vf_instance *vm);
+/* Gives the slot back; ended: the VM's process is known to be gone, else the slot is cut off for good. Blocking. */
+void vf_instance_net_end(struct vf_instance *vm, bool ended);
+/* Leaves the slot to whoever adopts the VM. */
+void vf_instance_net_forget(struct vf_instance *vm);
+/* Its recipe begins anew. */
+void vf_instance_net_again(struct vf_instance *vm);
+void vf_instance_net_free(struct vf_instance *vm);
+
+/* --- network_spec.c */
+/* Of a lease, but for the ports, which are published later. */
+int vf_network_policy(const struct vf_spec *s, struct vf_policy *ret, struct vf_error *err);
+bool vf_network_policy_is_default(const struct vf_policy *p);
+int vf_network_mtu(const struct vf_spec *s);
+/* Queue pairs of the NIC, in a template and in its clones. */
+int vf_network_queues(const struct vf_spec *s, const struct vf_vmm_caps *caps);
+
+#endif
