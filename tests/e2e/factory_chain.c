@@ -153,9 +153,9 @@ Test(factory_chain, options, .timeout = 120)
         struct vf_vm_options o;
         const char *words;
     } bad[] = {
-        {{.hostname = ""}, "hostname"},          {{.hostname = longest}, "hostname"},
-        {{.hostname = "a b"}, "hostname"},       {{.hostname = "a\nb"}, "hostname"},
-        {{.tap = "tap0"}, "network.mode"},    {{.has_mac = true}, "network.enabled"},
+        {{.hostname = ""}, "hostname"},       {{.hostname = longest}, "hostname"},
+        {{.hostname = "a b"}, "hostname"},    {{.hostname = "a\nb"}, "hostname"},
+        {{.tap = "tap0"}, "network.mode"},    {{.has_mac = true}, "network.mode"},
         {{.has_ipv4 = true}, "network.mode"},
     };
     fac_open(&f, NULL);
