@@ -7,7 +7,7 @@
 #include <string.h>
 #include "tools/vmfactory/text.h"
 
-static const char *const verdicts[] = {"ok", "warn", "bad"};
+static const char *const verdicts[] = {"ok", "warn", "bad", "skip"};
 
 void vf_find(struct vf_finding *ret, enum vf_verdict verdict, const char *fix, const char *detail,
              ...)
@@ -46,9 +46,10 @@ static void print_finding(const struct vf_cli *cli, const char *name, const stru
 
 int vf_cmd_doctor(struct vf_cli *cli)
 {
-    const struct vf_check *tables[] = {vf_host_checks, vf_vmm_checks, vf_daemon_checks};
+    const struct vf_check *tables[] = {vf_host_checks, vf_network_checks, vf_vmm_checks,
+                                       vf_daemon_checks};
     struct vf_json_writer w = {0};
-    int counts[3] = {0};
+    int counts[4] = {0};
     char *text;
 
     vf_jw_begin(&w, NULL, '{');
@@ -58,7 +59,7 @@ int vf_cmd_doctor(struct vf_cli *cli)
             struct vf_finding f = {0};
 
             c->look(cli, &f);
-            if (f.verdict == VF_FINDING_SKIPPED)
+            if (f.verdict == VF_FINDING_SKIPPED && f.detail[0] == '\0')
                 continue;
             counts[f.verdict]++;
             write_json(&w, c->name, &f);

@@ -20,8 +20,7 @@
 #define MIN_FILES 4096
 #define GUEST_DIR "/var/lib/vmfactory/guest"
 
-/* A small file of /proc, whose size says nothing; "" if there is none. */
-static void read_proc(const char *path, char *buf, size_t size)
+void vf_doctor_read_proc(const char *path, char *buf, size_t size)
 {
     FILE *f = fopen(path, "re");
     size_t n = f != NULL ? fread(buf, 1, size - 1, f) : 0;
@@ -77,7 +76,7 @@ static void look_cpu(struct vf_cli *cli, struct vf_finding *ret)
     bool intel, amd;
 
     (void)cli;
-    read_proc("/proc/cpuinfo", text, sizeof(text));
+    vf_doctor_read_proc("/proc/cpuinfo", text, sizeof(text));
     intel = vf_doctor_cpu_has(text, "vmx");
     amd = vf_doctor_cpu_has(text, "svm");
     if (intel || amd)
@@ -97,7 +96,7 @@ static void look_memory(struct vf_cli *cli, struct vf_finding *ret)
     int64_t total_kib, available_kib;
 
     (void)cli;
-    read_proc("/proc/meminfo", text, sizeof(text));
+    vf_doctor_read_proc("/proc/meminfo", text, sizeof(text));
     t = strstr(text, "MemTotal:");
     a = strstr(text, "MemAvailable:");
     if (t == NULL || a == NULL) {
@@ -128,7 +127,7 @@ static void look_pressure(struct vf_cli *cli, struct vf_finding *ret)
     double avg10;
 
     (void)cli;
-    read_proc("/proc/pressure/memory", text, sizeof(text));
+    vf_doctor_read_proc("/proc/pressure/memory", text, sizeof(text));
     avg10 = vf_doctor_psi_avg10(text);
     if (avg10 < 0)
         vf_find(ret, VF_FINDING_WARN, "boot with psi=1 (kernel 4.20 or later)",

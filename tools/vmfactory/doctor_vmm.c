@@ -59,8 +59,7 @@ struct found {
 
 /* ---- what the daemon knows */
 
-/* Connects if there is a daemon; says nothing if there is none, for another check does. */
-static struct vf_json *ask(struct vf_cli *cli, const char *path)
+struct vf_json *vf_doctor_ask(struct vf_cli *cli, const char *path)
 {
     struct vmfactory_response answer;
     struct vf_json *j;
@@ -84,19 +83,21 @@ static const struct vf_json *named(const struct vf_json *list, const char *name)
     return NULL;
 }
 
-static void setting(struct vf_cli *cli, const char *name, char *buf, size_t size)
+bool vf_doctor_setting(struct vf_cli *cli, const char *name, char *buf, size_t size)
 {
-    struct vf_json *j = ask(cli, "/v1/settings");
+    struct vf_json *j = vf_doctor_ask(cli, "/v1/settings");
     const struct vf_json *s = named(vf_json_get(j, "settings"), name);
 
-    snprintf(buf, size, "%s", vf_json_str(vf_json_get(s, "value"), ""));
+    if (s != NULL)
+        snprintf(buf, size, "%s", vf_json_str(vf_json_get(s, "value"), ""));
     vf_json_delete(j);
+    return s != NULL;
 }
 
 /* The asset that the VMM's default class pins as its program: its path in the store. */
 static void pinned(struct vf_cli *cli, const struct vmm *v, struct found *ret)
 {
-    struct vf_json *classes = ask(cli, "/v1/classes"), *asset = NULL;
+    struct vf_json *classes = vf_doctor_ask(cli, "/v1/classes"), *asset = NULL;
     const struct vf_json *c, *here;
     const char *name = NULL;
     struct utsname u;
@@ -113,7 +114,7 @@ static void pinned(struct vf_cli *cli, const struct vmm *v, struct found *ret)
         VF_CLEANUP_FREE char *path = vmfactory_path("/v1/assets/", name, "");
         const char *file;
 
-        asset = path != NULL ? ask(cli, path) : NULL;
+        asset = path != NULL ? vf_doctor_ask(cli, path) : NULL;
         file = vf_json_str(vf_json_get(vf_json_get(asset, "here"), "path"), NULL);
         if (file != NULL)
             snprintf(ret->path, sizeof(ret->path), "%s", file);
@@ -211,7 +212,7 @@ static bool find(struct vf_cli *cli, const struct vmm *v, struct found *ret)
                  u.machine);
     pinned(cli, v, ret);
     if (ret->from[0] == '\0') {
-        setting(cli, v->setting, ret->path, sizeof(ret->path));
+        vf_doctor_setting(cli, v->setting, ret->path, sizeof(ret->path));
         snprintf(ret->from, sizeof(ret->from), "setting %s", v->setting);
     }
     if (ret->path[0] == '\0' && ret->missing[0] == '\0' &&
@@ -359,9 +360,9 @@ static void look_userfaultfd(struct vf_cli *cli, struct vf_finding *ret)
                 strerror(error));
 }
 
-static void run_dir(struct vf_cli *cli, char *buf, size_t size)
+void vf_doctor_run_dir(struct vf_cli *cli, char *buf, size_t size)
 {
-    struct vf_json *j = ask(cli, "/v1/version");
+    struct vf_json *j = vf_doctor_ask(cli, "/v1/version");
 
     snprintf(buf, size, "%s", vf_json_str(vf_json_get(j, "run_dir"), DEFAULT_RUN_DIR));
     vf_json_delete(j);
@@ -373,7 +374,7 @@ static void look_run_dir(struct vf_cli *cli, struct vf_finding *ret)
     struct statfs s;
     int r;
 
-    run_dir(cli, path, sizeof(path));
+    vf_doctor_run_dir(cli, path, sizeof(path));
     snprintf(dir, sizeof(dir), "%s", path);
     while ((r = statfs(dir, &s)) != 0 && errno == ENOENT && strrchr(dir, '/') > dir)
         *strrchr(dir, '/') = '\0'; /* not made yet: where it will be */
@@ -392,7 +393,7 @@ static void look_vsock(struct vf_cli *cli, struct vf_finding *ret)
 {
     char path[PATH_MAX];
 
-    run_dir(cli, path, sizeof(path));
+    vf_doctor_run_dir(cli, path, sizeof(path));
     if (strlen(path) + strlen(SOCKET_TAIL) > SOCKET_PATH_MAX)
         vf_find(ret, VF_FINDING_WARN, "set run_dir to a shorter path",
                 "%s is %zu bytes long: with more than %zu, the path of a VM's vsock is longer than "
