@@ -244,7 +244,7 @@ static int look_at_external(struct vf_instance *vm, struct vf_error *err)
     int r = vm->net.netns ? open_netns(vm->net.netns, &vm->net.netns_fd, err) : 0;
     if (r == 0 && vm->net.netns && vm->tap[0]) {
         r = vf_netns_do(vm->net.netns_fd, &t.call, err);
-        if (r == -ENODEV)
+        if (r == vf_code_errno(VF_NOT_FOUND))
             r = vf_fail(err, VF_NOT_FOUND, "tap: there is no interface '%s' in %s", vm->tap,
                         vm->net.netns);
     }
