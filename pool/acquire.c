@@ -47,14 +47,20 @@ static int retry_after_s(const struct vf_pool *pool)
 
 /* ---- the end of a request */
 
+static void leave_line(struct vf_acquire *a)
+{
+    if (!a->is_waiting)
+        return;
+    TAILQ_REMOVE(&a->pool->waiting, a, waiting);
+    a->pool->n_waiting--;
+    a->is_waiting = false;
+    vf_pool_touch(a->pool);
+}
+
 static void unlink_request(struct vf_acquire *a)
 {
     TAILQ_REMOVE(&a->pools->pending, a, pending);
-    if (a->is_waiting) {
-        TAILQ_REMOVE(&a->pool->waiting, a, waiting);
-        a->pool->n_waiting--;
-        a->is_waiting = false;
-    }
+    leave_line(a);
     vf_pool_touch(a->pool);
 }
 
@@ -66,7 +72,7 @@ static void finish(struct vf_acquire *a, struct vf_slot *s, const struct vf_erro
         vf_stats_acquire_failed(a->pool->stats, err->code);
     }
     a->done(a->arg, s, err, err && err->code == VF_BUSY ? retry_after_s(a->pool) : 0);
-    free(a);
+    vf_acquire_free(a);
 }
 
 void vf_acquire_cancel(struct vf_acquire *a)
@@ -76,7 +82,7 @@ void vf_acquire_cancel(struct vf_acquire *a)
     unlink_request(a);
     vf_unclaim(a->pool, a->who.uid);
     vf_stats_acquire_failed(a->pool->stats, VF_CANCELLED);
-    free(a);
+    vf_acquire_free(a);
 }
 
 void vf_acquire_fail_all(struct vf_pools *p, const struct vf_pool *pool, const struct vf_error *err)
@@ -131,7 +137,9 @@ static int try_hit(struct vf_acquire *a)
     struct vf_error e;
     struct vf_slot *s = parked(a->pool);
     if (!s) {
-        note(a, "%s", "pool empty");
+        note(a, "%s",
+             vf_pool_is_external(a->pool) ? "none can be parked, the network is the caller's"
+                                          : "pool empty");
         return 0;
     }
     a->got = VF_GOT_HIT;
@@ -141,10 +149,11 @@ static int try_hit(struct vf_acquire *a)
         a->slot = s;
         return 2;
     }
-    if (lease(a, s, &e) < 0)
+    bool ports = vf_publish_wanted(s, a);
+    if ((ports ? vf_publish(s, a, &e) : lease(a, s, &e)) < 0)
         return missed(a, "hit: %s", &e);
     a->slot = s;
-    return 1;
+    return ports ? 2 : 1;
 }
 
 static int try_standby(struct vf_acquire *a)
@@ -276,18 +285,38 @@ static int advance(struct vf_acquire *a, struct vf_error *err)
     }
     if (r == 0)
         return may_come(a) ? wait_in_line(a, err) : refuse(a, err);
-    if (a->is_waiting) {
-        TAILQ_REMOVE(&pool->waiting, a, waiting);
-        pool->n_waiting--;
-        a->is_waiting = false;
-        vf_pool_touch(pool);
-    }
+    leave_line(a);
     return r == 1;
 }
 
 /* ---- what comes later */
 
 void vf_acquire_got(struct vf_acquire *a, struct vf_slot *s)
+{
+    struct vf_error e;
+    if (!vf_publish_wanted(s, a)) {
+        vf_acquire_published(a, s);
+        return;
+    }
+    leave_line(a);
+    a->slot = NULL;
+    if (vf_publish(s, a, &e) == 0) {
+        a->slot = s;
+        return;
+    }
+    vf_slot_destroy(s);
+    finish(a, NULL, &e);
+}
+
+void vf_acquire_refused(struct vf_acquire *a, const struct vf_error *err)
+{
+    struct vf_error e = *err;
+    a->slot = NULL;
+    vf_wrap(&e, "template %s", a->pool->spec.name);
+    finish(a, NULL, &e);
+}
+
+void vf_acquire_published(struct vf_acquire *a, struct vf_slot *s)
 {
     struct vf_error e;
     a->slot = NULL;
@@ -394,6 +423,10 @@ int vf_pools_acquire(struct vf_pools *p, const struct vf_caller *who,
     r = vf_lease_check_ttl(p, o->ttl_ms, err);
     if (r < 0)
         return r;
+    if (pool->no_network) {
+        vf_error_copy(err, pool->no_network);
+        return vf_wrap(err, "template %s", pool->spec.name);
+    }
     if (pool->drained || pool->removing) {
         vf_fail(err, VF_CONFLICT, "template %s is %s", pool->spec.name,
                 pool->removing ? "being removed" : "drained");
@@ -406,7 +439,7 @@ int vf_pools_acquire(struct vf_pools *p, const struct vf_caller *who,
         vf_stats_acquire_failed(pool->stats, err->code);
         return r;
     }
-    struct vf_acquire *a = calloc(1, sizeof(*a));
+    struct vf_acquire *a = malloc(sizeof(*a));
     if (!a) {
         vf_unclaim(pool, who->uid);
         return vf_fail(err, VF_NO_MEMORY, "acquire");
@@ -422,6 +455,12 @@ int vf_pools_acquire(struct vf_pools *p, const struct vf_caller *who,
         .done = done,
         .arg = arg,
     };
+    r = vf_brought_take(a, o, err);
+    if (r < 0) {
+        vf_unclaim(pool, who->uid);
+        vf_acquire_free(a);
+        return r;
+    }
     TAILQ_INSERT_TAIL(&p->pending, a, pending);
     r = advance(a, err);
     if (r == 0) {
@@ -437,6 +476,6 @@ int vf_pools_acquire(struct vf_pools *p, const struct vf_caller *who,
         *ret_retry_after_s = err->code == VF_BUSY ? retry_after_s(pool) : 0;
     }
     unlink_request(a);
-    free(a);
+    vf_acquire_free(a);
     return r;
 }

@@ -5,7 +5,7 @@
  *                                      stays, and says dead
  *         parked, of the generation in use, and wanted     resume, prove, renew, park again
  *         anything else                kill its process, remove its directory
- *     -> ready
+ *     -> sweep network slots that none of them uses -> ready
  *
  * A record that can't be read, or that is of another boot of the host, speaks of nothing that can be used.
  */
@@ -136,6 +136,26 @@ static void lease_died(struct left *l, const struct vf_error *err)
     vf_event(s->pools->events, "vm.died", s->pool->spec.name, s->id, s->holder.uid, &e, NULL);
 }
 
+static void on_ports(void *arg, const struct vf_error *err)
+{
+    struct left *l = arg;
+    if (err)
+        vf_log_error(VF_LOG_WARN, l->id, err, "the ports of its lease can't be opened again");
+    ended(l);
+}
+
+/* A slot may have lost them, or never have had them as its daemon was killed: those of the record stand. */
+static bool open_ports(struct left *l)
+{
+    struct vf_error e;
+    if (l->record.ports.n == 0)
+        return false;
+    int r = vf_publish_again(l->slot, &l->record, on_ports, l, &e);
+    if (r < 0)
+        vf_log_error(VF_LOG_WARN, l->id, &e, "the ports of its lease can't be opened again");
+    return r == 0;
+}
+
 static void on_lease(void *arg, struct vf_instance *vm, const struct vf_error *err)
 {
     struct left *l = arg;
@@ -149,6 +169,8 @@ static void on_lease(void *arg, struct vf_instance *vm, const struct vf_error *e
             vf_event(s->pools->events, "vm.adopted", s->pool->spec.name, s->id, s->holder.uid, NULL,
                      "leased");
             vf_slot_watch(s);
+            if (!s->death && open_ports(l))
+                return;
         }
     }
     ended(l);
@@ -200,6 +222,8 @@ static int adopt(struct left *l, struct vf_pool *pool, bool verify, vf_instance_
         .source = (enum vf_source)l->record.source,
         .spec = l->spec.name ? &l->spec : &pool->spec,
         .proof = &proof,
+        .network = (int)l->record.network,
+        .netns = l->record.network < 0 ? l->record.netns : NULL,
         .verify = verify,
     };
     return vf_factory_adopt(pool->pools->factory, &a, done, l, &l->slot->vm, err);
@@ -274,6 +298,18 @@ static void begin(struct left *l)
 
 /* ---- all */
 
+static void on_swept(struct vf_pools *p)
+{
+    free(p->adoption);
+    p->adoption = NULL;
+    if (p->closing) {
+        vf_pools_end_all(p);
+        return;
+    }
+    vf_pools_start(p);
+    p->ready(p->ready_arg, NULL);
+}
+
 static void finish(struct vf_adoption *ad)
 {
     struct vf_pools *p = ad->pools;
@@ -289,14 +325,8 @@ static void finish(struct vf_adoption *ad)
             "of an earlier daemon's VMs: %lld leased and %lld parked ones adopted, %lld discarded",
             (long long)ad->leases, (long long)ad->parked, (long long)ad->discarded);
     free(ad->left);
-    free(ad);
-    p->adoption = NULL;
-    if (p->closing) {
-        vf_pools_end_all(p);
-        return;
-    }
-    vf_pools_start(p);
-    p->ready(p->ready_arg, NULL);
+    ad->left = NULL;
+    vf_pools_sweep_networks(p, on_swept);
 }
 
 static void go_on(struct vf_adoption *ad)

@@ -44,6 +44,28 @@ static const char *const points[VF_RECORD_STATE_COUNT][2] = {
         .name = #member, .type = VF_JSON_INT, .offset = offsetof(struct vf_record, member), \
         .min = (least), .max = (most)                                                       \
     }
+static const char *const protocol_names[] = {"any", "tcp", "udp", NULL};
+static const struct vf_json_field port_fields[] = {
+    {.name = "protocol",
+     .type = VF_JSON_ENUM,
+     .offset = offsetof(struct vf_record_port, protocol),
+     .min = VF_SPEC_TCP,
+     .choices = protocol_names,
+     .required = true},
+    {.name = "host",
+     .type = VF_JSON_INT,
+     .offset = offsetof(struct vf_record_port, host),
+     .min = 1,
+     .max = UINT16_MAX,
+     .required = true},
+    {.name = "guest",
+     .type = VF_JSON_INT,
+     .offset = offsetof(struct vf_record_port, guest),
+     .min = 1,
+     .max = UINT16_MAX,
+     .required = true},
+    {.name = NULL},
+};
 static const struct vf_json_field fields[] = {
     {.name = "format",
      .type = VF_JSON_INT,
@@ -99,6 +121,14 @@ static const struct vf_json_field fields[] = {
     NUMBER(acquired_ms, 0, INT64_MAX),
     NUMBER(ttl_ms, 0, INT64_MAX),
     NUMBER(expires_us, 0, INT64_MAX),
+    NUMBER(network, -1, VF_RECORD_NETWORK_MAX), /* this and what follows: since VMs have networks */
+    TEXT(netns, 4095),
+    {.name = "ports",
+     .type = VF_JSON_OBJECT_ARRAY,
+     .offset = offsetof(struct vf_record, ports),
+     .max = VF_PORTS_MAX,
+     .fields = port_fields,
+     .item_size = sizeof(struct vf_record_port)},
     {.name = NULL},
 };
 
@@ -188,12 +218,14 @@ static int check(const struct vf_record *r, struct vf_error *err)
         return vf_fail(err, VF_CORRUPT, "source: clone or cold");
     if ((r->state == VF_RECORD_PARKED || r->state == VF_RECORD_LEASED) && !r->boot_id)
         return vf_fail(err, VF_CORRUPT, "boot_id: is missing");
+    if (r->netns && r->netns[0] != '/')
+        return vf_fail(err, VF_CORRUPT, "netns: must be an absolute path");
     return 0;
 }
 
 int vf_record_parse(const char *text, size_t len, struct vf_record *ret, struct vf_error *err)
 {
-    struct vf_record r = {0};
+    struct vf_record r = {.network = -1};
     int n = vf_json_decode(text, len, VF_RECORD_MAX_TEXT, fields, &r, VF_RECORD_NAME, err);
     if (n < 0 && err)
         err->code = err->code == VF_NO_MEMORY ? VF_NO_MEMORY : VF_CORRUPT;

@@ -17,6 +17,7 @@
 #define VF_RECORD_NAME "vm.json"
 #define VF_RECORD_SPEC_NAME "spec.json"
 #define VF_RECORD_MAX_TEXT 16384
+#define VF_RECORD_NETWORK_MAX 1000000 /* of slots' numbers */
 
 enum vf_record_state {
     VF_RECORD_STARTING, /* everything up to its process */
@@ -43,10 +44,17 @@ struct vf_record {
     char *reason;       /* why that source; NULL: not leased */
     char *nonce, *boot_id, *entropy_sha256, *sample, *machine_id, *hostname, *mac; /* the proof */
     int64_t clock_offset_us;
-    int64_t uid, gid, pid; /* the lease's holder */
-    int64_t acquired_ms;   /* Unix time; 0: not leased */
-    int64_t ttl_ms;        /* 0: none */
-    int64_t expires_us;    /* vf_now_us' clock, which goes on as long as the host; 0: never */
+    int64_t uid, gid, pid;      /* the lease's holder */
+    int64_t acquired_ms;        /* Unix time; 0: not leased */
+    int64_t ttl_ms;             /* 0: none */
+    int64_t expires_us;         /* vf_now_us' clock, which goes on as long as the host; 0: never */
+    int64_t network;            /* the number of its network slot; -1: none */
+    char *netns;                /* the path of the namespace that it is in; NULL: the daemon's */
+    struct vf_json_array ports; /* of struct vf_record_port: of the host, that lead to it */
+};
+struct vf_record_port {
+    int protocol; /* enum vf_spec_protocol; never VF_SPEC_ANY */
+    int64_t host, guest;
 };
 
 /* The host's boot id; one string for the process, empty if the kernel tells none. */

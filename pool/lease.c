@@ -81,7 +81,8 @@ static void note_stages(struct vf_slot *s, const struct vf_acquire *a, int64_t n
     int n = 0;
     int64_t sum = 0;
     s->n_stages = 0;
-    if (s->state != VF_SLOT_PARKED) { /* a running one was only taken */
+    bool only_taken = s->state == VF_SLOT_PARKED || (s->state == VF_SLOT_WAKING && !s->paused);
+    if (!only_taken) {
         const struct vf_stage *stages = vf_instance_stages(s->vm, &n);
         if (s->began_us > a->began_us + 1000) {
             add_stage(s, "wait", s->began_us - a->began_us);
@@ -91,6 +92,10 @@ static void note_stages(struct vf_slot *s, const struct vf_acquire *a, int64_t n
             add_stage(s, stages[i].name, stages[i].us);
             sum += stages[i].us;
         }
+    }
+    if (s->ports_us) {
+        add_stage(s, "ports", s->ports_us);
+        sum += s->ports_us;
     }
     int64_t rest = now - a->began_us - sum;
     add_stage(s, "lease", rest > 0 ? rest : 0);

@@ -5,7 +5,7 @@
  * pressure, autosizing, pauses that end.
  *
  * Closing: pending acquires end, builds are withdrawn, leased VMs are let go (or destroyed), all others destroyed;
- * then the factory closes, then the store.
+ * then the factory closes, then the networks, then the store.
  */
 #include "pool/pools.h"
 
@@ -163,12 +163,15 @@ static void on_soon(uv_timer_t *t)
             tick(pool);
         vf_pool_finish_removal(pool);
     }
+    vf_pools_restock_networks(p);
     vf_pools_check_closed(p);
 }
 
 static void autosize(struct vf_pool *pool, int64_t now)
 {
     const struct vf_pool_config *c = &pool->config;
+    if (vf_pool_is_external(pool))
+        return; /* its target is 0 */
     double replace_s = (pool->clone_s > 0 ? pool->clone_s : 1) / (double)c->refill_concurrency;
     pool->target = c->autosize ? vf_autosize_target(&pool->autosize, now, replace_s, pool->target,
                                                     c->min, c->max)
@@ -184,6 +187,9 @@ static void on_second(uv_timer_t *t)
         autosize(pool, now);
         tick(pool);
     }
+    vf_pools_restock_networks(p);
+    vf_pools_publish_networks(p);
+    vf_traffic_tick(p);
 }
 
 static void on_deadline(uv_timer_t *t)
@@ -209,6 +215,7 @@ void vf_pools_settings_changed(struct vf_pools *p)
     vf_factory_set_answer_timeout(p->factory, p->settings->answer_timeout_ms);
     vf_heartbeat_arm(p);
     p->under_pressure = vf_memory_pressure(p->settings, p->pressure, sizeof(p->pressure));
+    p->net.stale = true;
     for (struct vf_pool *pool = p->first; pool; pool = pool->next)
         vf_pool_touch(pool);
 }
@@ -287,6 +294,7 @@ void vf_pool_free(struct vf_pool *pool)
     free(pool->reason);
     free(pool->build_error);
     free(pool->refill_error);
+    free(pool->no_network);
     free(pool);
 }
 
@@ -317,6 +325,7 @@ static void on_runtimes_changed(void *arg)
         vf_pool_settle(pool);
         vf_pool_touch(pool);
     }
+    p->net.stale = true;
 }
 
 static void on_runtimes_idle(void *arg)
@@ -372,7 +381,13 @@ static int open_parts(struct vf_pools *p, struct vf_error *err)
         .answer_timeout_ms = p->settings->answer_timeout_ms,
         .on_step = vf_slots_on_step,
         .on_step_arg = p,
+        .on_traffic = vf_traffic_ended,
+        .on_traffic_arg = p,
     };
+    r = vf_pools_open_networks(p, err);
+    if (r < 0)
+        return r;
+    c.networks = p->net.all;
     r = vf_factory_open(p->loop, &c, &p->factory, err);
     return r < 0 ? r : vf_pools_load_specs(p, err);
 }
@@ -425,6 +440,7 @@ int vf_pools_open(uv_loop_t *loop, const struct vf_settings *settings, struct vf
     if (r < 0) {
         if (p->factory) /* it has made nothing yet: it is closed as this returns */
             vf_factory_close(p->factory, ignore, NULL);
+        vf_networks_close(p->net.all);
         free_pools(p);
         return r;
     }
@@ -444,6 +460,7 @@ void vf_pools_start(struct vf_pools *p)
 {
     if (p->closing)
         return;
+    vf_pools_publish_networks(p);
     uv_timer_start(&p->second, on_second, 1000, 1000);
     vf_heartbeat_arm(p);
     for (struct vf_pool *pool = p->first; pool; pool = pool->next) {
@@ -466,14 +483,19 @@ static void on_timer_closed(uv_handle_t *h)
     closed(arg);
 }
 
-static void on_factory_closed(void *arg)
+static void close_timers(struct vf_pools *p)
 {
-    struct vf_pools *p = arg;
-    p->factory = NULL;
     uv_close((uv_handle_t *)&p->soon, on_timer_closed);
     uv_close((uv_handle_t *)&p->second, on_timer_closed);
     uv_close((uv_handle_t *)&p->deadline, on_timer_closed);
     uv_close((uv_handle_t *)&p->beat, on_timer_closed);
+}
+
+static void on_factory_closed(void *arg)
+{
+    struct vf_pools *p = arg;
+    p->factory = NULL;
+    vf_pools_close_networks(p, close_timers);
 }
 
 void vf_pools_check_closed(struct vf_pools *p)

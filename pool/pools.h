@@ -101,7 +101,7 @@ struct vf_acquire_options {
      * Refused with VF_INVALID_ARGUMENT for any other mode. */
     const struct vf_vm_options *network;
     /* Of this host, that lead to the guest, instead of the spec's; port 0: one of the daemon's range. At most
-     * VF_PORTS_MAX, copied. Only for templates of the modes nat and bridge. */
+     * VF_PORTS_MAX, copied. Only for templates of the mode nat. */
     const struct vf_port *ports;
     int n_ports;
     bool has_ports; /* false: the spec's */

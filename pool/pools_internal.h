@@ -6,10 +6,14 @@
  *     refill.c     keeps parked and standby VMs at their numbers; backoff
  *     slot.c       one VM: made, parked, journalled, destroyed
  *     acquire.c    a caller's way to a VM
+ *     brought.c    the network that a caller brings
+ *     publish.c    ports of the host, for a lease's time
+ *     networks.c   the daemon's networks, and their stock of slots
+ *     traffic.c    what leased VMs send and receive
  *     lease.c      renew, expire, release, who may see what
  *     adopt.c      what an earlier daemon left
  *     heartbeat.c  signs of life of VMs parked running
- *     show.c       JSON; show_runtimes.c that of classes and assets
+ *     show.c       JSON; show_network.c that of a VM's network, show_runtimes.c that of classes and assets
  */
 #ifndef VF_POOL_POOLS_INTERNAL_H
 #define VF_POOL_POOLS_INTERNAL_H
@@ -18,9 +22,11 @@
 #include "pool/autosize.h"
 #include "pool/http.h"
 #include "pool/journal.h"
+#include "pool/networks.h"
 #include "pool/pools.h"
 
 #define BUCKETS 2048
+#define VF_BROUGHT_TAPS 8
 
 enum vf_slot_state {
     VF_SLOT_MAKING,  /* cloned, booted, brought, parked or adopted just now */
@@ -40,6 +46,12 @@ struct vf_release_waiter {
     struct vf_release_waiter *next;
 };
 
+struct vf_brought { /* owned copies of what a caller brings; freed with its last owner */
+    int refs;
+    struct vf_vm_options options;
+    int taps[VF_BROUGHT_TAPS];
+};
+
 struct vf_slot {
     struct vf_pools *pools;
     struct vf_pool *pool;
@@ -52,18 +64,24 @@ struct vf_slot {
     enum vf_purpose purpose;
     struct vf_instance *vm; /* NULL: gone already (a dead one's lease) */
     enum vf_source source;
-    int64_t generation;         /* 0: cold boot */
-    bool paused;                /* parked so */
-    bool parking;               /* the pause is under way */
-    bool destroying;            /* vf_instance_destroy was called */
-    bool reap;                  /* a leased VM died: to be destroyed soon */
-    bool was_leased;            /* for the end's count */
-    bool closing_kept;          /* detached at close: its directory stays */
-    int record_state;           /* enum vf_record_state last written; -1: none */
-    struct vf_acquire *acquire; /* who waits for it; NULL: nobody (any more) */
+    int64_t generation;          /* 0: cold boot */
+    bool paused;                 /* parked so */
+    bool parking;                /* the pause is under way */
+    bool destroying;             /* vf_instance_destroy was called */
+    bool reap;                   /* a leased VM died: to be destroyed soon */
+    bool was_leased;             /* for the end's count */
+    bool closing_kept;           /* detached at close: its directory stays */
+    int record_state;            /* enum vf_record_state last written; -1: none */
+    struct vf_acquire *acquire;  /* who waits for it; NULL: nobody (any more) */
+    struct vf_brought *brought;  /* while it is made; NULL: nothing */
+    struct vf_net_stats traffic; /* as it was last counted */
+    int64_t traffic_ms;          /* when; Unix time; 0: not yet */
+    unsigned traffic_turn;
+    bool traffic_shown; /* it has series of its own */
     enum vf_lease_end end;
     int64_t began_us, created_ms;
-    int64_t made_us; /* how long it took; 0: not yet */
+    int64_t made_us;  /* how long it took; 0: not yet */
+    int64_t ports_us; /* how long opening its ports took, or when that began; 0: there are none */
     /* of the lease */
     enum vf_got got;
     char *reason;
@@ -87,6 +105,10 @@ struct vf_acquire {
     int64_t began_us, deadline_us, ttl_ms;
     enum vf_got got; /* being tried */
     struct vf_slot *slot;
+    struct vf_brought *brought; /* NULL: nothing */
+    struct vf_port *ports;      /* n_ports; owned */
+    int n_ports;
+    bool has_ports;         /* else the spec's */
     char why[256];          /* why the sources before were not it */
     struct vf_error failed; /* the last attempt's */
     vf_acquire_cb done;
@@ -106,11 +128,12 @@ struct vf_pool {
 
     /* template.c */
     enum vf_template_state state;
-    char *reason;              /* why not ready */
-    struct vf_generation *gen; /* NULL: none in memory */
-    int64_t current;           /* its number, known before it is loaded; 0: none */
-    int64_t clones;            /* made of it */
-    int64_t gen_since_us;      /* when it took over */
+    char *reason;                /* why not ready */
+    struct vf_error *no_network; /* why its VMs can't have their network here; NULL: they can */
+    struct vf_generation *gen;   /* NULL: none in memory */
+    int64_t current;             /* its number, known before it is loaded; 0: none */
+    int64_t clones;              /* made of it */
+    int64_t gen_since_us;        /* when it took over */
     bool loading;
     bool asked;                     /* somebody asked for a build */
     bool rebuild;                   /* what there was turned out bad: another is wanted */
@@ -156,6 +179,14 @@ struct vf_pools {
     struct vf_store *store;
     struct vf_runtimes *runtimes;
     struct vf_factory *factory;
+    struct vf_pool_networks net;
+    struct vf_traffic_pass {
+        bool running;
+        unsigned turn;
+        int seconds; /* until the next one */
+        char id[16]; /* of the VM that is looked at */
+        struct vf_net_stats stats;
+    } traffic;
     char *run_path;                          /* RUN/vms, absolute */
     int run_dirfd, specs_dirfd, pools_dirfd; /* RUN/vms, STATE/specs, STATE/pools */
     struct vf_pool *first;
@@ -212,6 +243,11 @@ void vf_set_text(char **at, const char *text);
 /* In the list, with its settings from disk; *spec is taken over. NULL without memory. */
 struct vf_pool *vf_pool_new(struct vf_pools *p, struct vf_spec *spec);
 void vf_pool_settle(struct vf_pool *pool);
+/* Whether its VMs' network comes with each acquire: none can be made ahead. */
+static inline bool vf_pool_is_external(const struct vf_pool *pool)
+{
+    return pool->spec.network.mode == VF_NETWORK_EXTERNAL;
+}
 int vf_pools_load_specs(struct vf_pools *p, struct vf_error *err);
 /* All slots of a pool that is being removed are gone. */
 void vf_pool_finish_removal(struct vf_pool *pool);
@@ -254,6 +290,8 @@ struct vf_slot *vf_slot_new(struct vf_pool *pool, const char *id, enum vf_purpos
 /* The current generation is another; counts follow. */
 void vf_pool_set_current(struct vf_pool *pool, int64_t generation);
 void vf_slot_set_state(struct vf_slot *s, enum vf_slot_state state);
+/* From standby or parked back to making or waking, for a. */
+void vf_slot_begin_for(struct vf_slot *s, struct vf_acquire *a, enum vf_slot_state state);
 /* A VM that is ready and nobody's: to a waiting caller, parked, or destroyed if there are enough. */
 void vf_slot_settle(struct vf_slot *s);
 /* Of its VMM; 0: it has no process of its own, or not any more. */
@@ -272,12 +310,43 @@ bool vf_acquire_offer(struct vf_slot *s);
 /* What a was tried with has ended: err, or s is its. */
 void vf_acquire_got(struct vf_acquire *a, struct vf_slot *s);
 void vf_acquire_missed(struct vf_acquire *a, const struct vf_error *err);
+/* Its VM's ports are open: it is leased; or they can't be, and nothing else will do. */
+void vf_acquire_published(struct vf_acquire *a, struct vf_slot *s);
+void vf_acquire_refused(struct vf_acquire *a, const struct vf_error *err);
 void vf_acquire_serve(struct vf_pool *pool); /* those who wait */
 void vf_acquire_deadlines(struct vf_pools *p);
 /* Ends all of a pool's (NULL: of every pool's) with err. */
 void vf_acquire_fail_all(struct vf_pools *p, const struct vf_pool *pool,
                          const struct vf_error *err);
 int64_t vf_acquire_next_deadline(const struct vf_pools *p);
+
+/* --- brought.c */
+/* The request's own copy of what o says of networks and ports, checked. */
+int vf_brought_take(struct vf_acquire *a, const struct vf_acquire_options *o, struct vf_error *err);
+void vf_brought_drop(struct vf_brought **b); /* a NULL at *b is fine */
+/* A request that is unlinked. */
+void vf_acquire_free(struct vf_acquire *a);
+
+/* --- publish.c */
+/* Whether a lease of s by a opens ports. */
+bool vf_publish_wanted(const struct vf_slot *s, const struct vf_acquire *a);
+/* Opens them; s is a's meanwhile, and vf_acquire_got or vf_acquire_missed the end of it. */
+int vf_publish(struct vf_slot *s, struct vf_acquire *a, struct vf_error *err);
+/* An adopted VM's again, as they were recorded. done: later, with its error if they are not open now; negative: no
+ * done comes. */
+int vf_publish_again(struct vf_slot *s, const struct vf_record *r, vf_done_cb done, void *arg,
+                     struct vf_error *err);
+
+/* --- traffic.c */
+/* Every second: begins a pass over leased VMs if it is due. */
+void vf_traffic_tick(struct vf_pools *p);
+/* The factory's on_traffic. */
+void vf_traffic_ended(void *arg, struct vf_instance *vm, const struct vf_net_stats *total);
+/* No series of its own any more. */
+void vf_traffic_forget(struct vf_slot *s);
+
+/* --- show_network.c */
+void vf_slot_write_network(struct vf_json_writer *w, const char *key, const struct vf_slot *s);
 
 /* --- lease.c */
 /* A claim of uid on a VM of pool begins or ends. Refused with VF_BUSY beyond the quotas. */

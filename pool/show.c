@@ -252,6 +252,7 @@ void vf_slot_write(struct vf_json_writer *w, const char *key, const struct vf_sl
     put_time(w, "created", s->created_ms);
     vf_write_error(w, "death", s->death);
     put_agent(w, s);
+    vf_slot_write_network(w, "network", s);
     put_proof(w, s);
     put_lease(w, s);
     vf_jw_begin(w, "stages", '[');

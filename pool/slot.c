@@ -6,6 +6,7 @@
  * whoever the VM was for hears why.
  */
 #include <assert.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,8 @@ void vf_slot_forget(struct vf_slot *s)
     struct vf_pool *pool = s->pool;
     if (s->was_leased)
         vf_lease_ended(s);
+    vf_traffic_forget(s);
+    vf_brought_drop(&s->brought);
     if (queue_of(s, s->state))
         TAILQ_REMOVE(queue_of(s, s->state), s, queue);
     if (s->state == VF_SLOT_LEASED)
@@ -145,6 +148,22 @@ void vf_slot_forget(struct vf_slot *s)
 
 /* ---- the journal */
 
+/* Its network in r, whose ports are ports (room for VF_PORTS_MAX). */
+static void record_network(const struct vf_slot *s, struct vf_record *r,
+                           struct vf_record_port *ports)
+{
+    struct vf_instance_network n;
+    vf_instance_network(s->vm, &n);
+    r->network = n.number;
+    r->netns = (char *)n.netns;
+    r->ports.items = ports;
+    for (; r->ports.n < (size_t)n.n_ports && r->ports.n < VF_PORTS_MAX; r->ports.n++) {
+        const struct vf_port *port = &n.ports[r->ports.n];
+        ports[r->ports.n] = (struct vf_record_port){
+            port->protocol == IPPROTO_UDP ? VF_SPEC_UDP : VF_SPEC_TCP, port->port, port->guest};
+    }
+}
+
 pid_t vf_slot_pid(const struct vf_slot *s)
 {
     const struct vf_vm *vm =
@@ -157,7 +176,9 @@ int vf_slot_record(struct vf_slot *s, enum vf_record_state state, struct vf_erro
     const struct vf_proof *proof = s->vm ? vf_instance_proof(s->vm) : NULL;
     bool proven = proof && proof->boot_id[0];
     bool leased = state == VF_RECORD_LEASED;
+    struct vf_record_port ports[VF_PORTS_MAX];
     struct vf_record r = {
+        .network = -1,
         .format = VF_RECORD_FORMAT,
         .id = s->id,
         .template_name = s->pool->spec.name,
@@ -185,6 +206,8 @@ int vf_slot_record(struct vf_slot *s, enum vf_record_state state, struct vf_erro
         r.mac = proof->mac[0] ? (char *)proof->mac : NULL;
         r.clock_offset_us = proof->clock_offset_us;
     }
+    if (s->vm)
+        record_network(s, &r, ports);
     int n = vf_record_write(s->pools->run_dirfd, &r, err);
     if (n == 0)
         s->record_state = (int)state;
@@ -339,7 +362,8 @@ void vf_slot_settle(struct vf_slot *s)
     struct vf_pool *pool = s->pool;
     struct vf_error e;
     bool usable = s->source == VF_SOURCE_CLONE && s->generation == pool->current && pool->current &&
-                  !pool->drained && !pool->removing && !s->pools->closing;
+                  !pool->drained && !pool->removing && !s->pools->closing &&
+                  vf_instance_spec(s->vm)->network.mode != VF_NETWORK_EXTERNAL;
     if (usable && vf_acquire_offer(s))
         return;
     if (!usable || pool->parked_current >= pool->target) {
@@ -377,6 +401,7 @@ static void on_made(void *arg, struct vf_instance *vm, const struct vf_error *er
     struct vf_slot *s = arg;
     struct vf_pool *pool = s->pool;
     (void)vm;
+    vf_brought_drop(&s->brought); /* what it needs of it, it has by now */
     if (err)
         s->vm = NULL;
     if (s->state != VF_SLOT_MAKING)
@@ -426,10 +451,14 @@ int vf_slot_make(struct vf_pool *pool, enum vf_make what, enum vf_purpose purpos
     if (!s)
         return vf_fail(err, VF_NO_MEMORY, "VM");
     s->acquire = a;
-    int r = what == VF_MAKE_COLD
-                ? vf_factory_cold(p->factory, &pool->spec, NULL, on_made, s, &vm, err)
+    if (a && a->brought) {
+        s->brought = a->brought; /* the request may end before the VM is made */
+        s->brought->refs++;
+    }
+    const struct vf_vm_options *o = s->brought ? &s->brought->options : NULL;
+    int r = what == VF_MAKE_COLD ? vf_factory_cold(p->factory, &pool->spec, o, on_made, s, &vm, err)
             : what == VF_MAKE_CLONE
-                ? vf_factory_clone(p->factory, pool->gen, NULL, on_made, s, &vm, err)
+                ? vf_factory_clone(p->factory, pool->gen, o, on_made, s, &vm, err)
                 : vf_factory_standby(p->factory, pool->gen, NULL, on_made, s, &vm, err);
     if (r < 0) {
         s->generation = 0; /* nothing was made of it */
@@ -443,8 +472,7 @@ int vf_slot_make(struct vf_pool *pool, enum vf_make what, enum vf_purpose purpos
     return 0;
 }
 
-/* From standby or parked back to making or waking, for a. */
-static void begin_for(struct vf_slot *s, struct vf_acquire *a, enum vf_slot_state state)
+void vf_slot_begin_for(struct vf_slot *s, struct vf_acquire *a, enum vf_slot_state state)
 {
     vf_instance_on_death(s->vm, NULL, NULL); /* its recipe fails instead */
     vf_slot_set_state(s, state);
@@ -457,7 +485,7 @@ static void begin_for(struct vf_slot *s, struct vf_acquire *a, enum vf_slot_stat
 
 int vf_slot_bring(struct vf_slot *s, struct vf_acquire *a, struct vf_error *err)
 {
-    begin_for(s, a, VF_SLOT_MAKING);
+    vf_slot_begin_for(s, a, VF_SLOT_MAKING);
     int r = vf_instance_bring(s->vm, on_made, s, err);
     if (r < 0) {
         s->acquire = NULL;
@@ -497,7 +525,7 @@ static void on_woken(void *arg, struct vf_instance *vm, const struct vf_error *e
 
 int vf_slot_wake(struct vf_slot *s, struct vf_acquire *a, struct vf_error *err)
 {
-    begin_for(s, a, VF_SLOT_WAKING);
+    vf_slot_begin_for(s, a, VF_SLOT_WAKING);
     int r = vf_instance_wake(s->vm, on_woken, s, err);
     if (r < 0) {
         s->acquire = NULL;

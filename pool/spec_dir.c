@@ -82,6 +82,20 @@ static int check(const struct vf_pool_config *c, struct vf_error *err)
     return 0;
 }
 
+/* None is made before somebody brings its network. */
+static int check_external(const struct vf_pool_config *c, const char *name, struct vf_error *err)
+{
+    const char *what = c->target ? "target" : c->min ? "min" : c->standby ? "standby" : "autosize";
+    if (!c->target && !c->min && !c->standby && !c->autosize)
+        return 0;
+    vf_fail(
+        err, VF_INVALID_ARGUMENT,
+        "%s: VMs of template %s can't wait in a pool: its network.mode is external, and whoever "
+        "acquires one brings the network",
+        what, name);
+    return vf_hint(err, "set target, min and standby to 0, and autosize to false");
+}
+
 /* ---- a pool's settings */
 
 static void file_name(const char *name, char ret[VF_SPEC_NAME_MAX + 8])
@@ -119,6 +133,11 @@ static void load(struct vf_pool *pool)
                          pool->spec.name);
         k = (struct kept){.config = defaults};
     }
+    if (vf_pool_is_external(pool) && check_external(&k.config, pool->spec.name, &e) < 0) {
+        vf_log_error(VF_LOG_WARN, NULL, &e, "template %s: its pool has its defaults",
+                     pool->spec.name);
+        k.config = defaults;
+    }
     pool->config = k.config;
     pool->drained = k.drained;
     pool->target = k.config.target;
@@ -128,6 +147,8 @@ int vf_pool_set(struct vf_pool *pool, const struct vf_pool_config *c, struct vf_
 {
     struct kept k = {*c, pool->drained};
     int r = check(c, err);
+    if (r == 0 && vf_pool_is_external(pool))
+        r = check_external(c, pool->spec.name, err);
     if (r == 0)
         r = save(pool, &k, err);
     if (r < 0)
@@ -148,11 +169,20 @@ int vf_pool_warm(struct vf_pool *pool, int64_t count, struct vf_error *err)
         return vf_fail(err, VF_CONFLICT, "template %s is being removed", pool->spec.name);
     if (count < 0 || count > MOST)
         return vf_fail(err, VF_INVALID_ARGUMENT, "count: must be between 1 and %d", MOST);
+    if (pool->no_network) {
+        vf_error_copy(err, pool->no_network);
+        return vf_wrap(err, "template %s", pool->spec.name);
+    }
     if (count)
         k.config.target = count;
+    else if (vf_pool_is_external(pool))
+        pool->asked = !pool->gen; /* all that can be made ahead */
     else if (k.config.target == 0)
         k.config.target = k.config.min > 1 ? k.config.min : 1;
-    int r = check(&k.config, err);
+    int r = vf_pool_is_external(pool) ? check_external(&k.config, pool->spec.name, err) : 0;
+    if (r < 0)
+        return r;
+    r = check(&k.config, err);
     if (r < 0)
         return vf_hint(err, "`vmfactory pool set %s max=N` allows more", pool->spec.name);
     r = save(pool, &k, err);
@@ -161,6 +191,7 @@ int vf_pool_warm(struct vf_pool *pool, int64_t count, struct vf_error *err)
     pool->config = k.config;
     pool->target = k.config.target;
     pool->drained = false;
+    pool->pools->net.stale = true;
     pool->build_retry_us = pool->refill_retry_us = 0; /* somebody asked: now */
     vf_event(pool->pools->events, "pool.warm", pool->spec.name, NULL, VF_EVENT_ALL, NULL,
              "target %lld", (long long)k.config.target);
@@ -175,7 +206,7 @@ int vf_pool_drain(struct vf_pool *pool, struct vf_error *err)
     int r = save(pool, &k, err);
     if (r < 0)
         return r;
-    pool->drained = true;
+    pool->drained = pool->pools->net.stale = true;
     vf_fail(&e, VF_CONFLICT, "template %s was drained", pool->spec.name);
     vf_acquire_fail_all(pool->pools, pool, &e);
     vf_pool_empty(pool, 0);
@@ -189,7 +220,11 @@ int vf_pool_drain(struct vf_pool *pool, struct vf_error *err)
 /* What the spec leaves to its class, as the classes are now. One whose class is gone stays as it was: its builds say so. */
 void vf_pool_settle(struct vf_pool *pool)
 {
+    struct vf_error e;
     vf_registry_settle(vf_runtimes_registry(pool->pools->runtimes), &pool->spec, NULL);
+    bool can = vf_pools_check_network(pool->pools, &pool->spec, &e) == 0;
+    vf_set_error(&pool->no_network, can ? NULL : &e);
+    pool->pools->net.stale = true;
 }
 
 struct vf_pool *vf_pool_new(struct vf_pools *p, struct vf_spec *spec)
@@ -312,6 +347,11 @@ static int put(struct add *a, struct vf_error *err)
     } else if (pool->removing)
         return vf_fail(err, VF_CONFLICT, "template %s is being removed", pool->spec.name);
     else if (!vf_spec_equal(&pool->spec, &a->spec)) {
+        int r = a->spec.network.mode == VF_NETWORK_EXTERNAL
+                    ? check_external(&pool->config, pool->spec.name, err)
+                    : 0;
+        if (r < 0)
+            return r;
         struct vf_spec old = pool->spec;
         pool->spec = a->spec;
         a->spec = old;
@@ -347,6 +387,8 @@ int vf_pools_add(struct vf_pools *p, struct vf_spec *spec, vf_done_cb done, void
     if (vf_pools_find(p, spec->name, &pool, NULL) == 0 && pool->removing)
         return vf_fail(err, VF_CONFLICT, "template %s is being removed", spec->name);
     int r = vf_registry_settle(vf_runtimes_registry(p->runtimes), spec, err);
+    if (r == 0)
+        r = vf_pools_check_network(p, spec, err);
     if (r < 0)
         return r;
     struct add *a = calloc(1, sizeof(*a));
@@ -421,6 +463,7 @@ static void on_erased(void *arg, const struct vf_error *err)
                 break;
             }
         vf_stats_template_removed(pool->stats);
+        p->net.stale = true;
         vf_event(p->events, "template.removed", pool->spec.name, NULL, VF_EVENT_ALL, NULL, NULL);
         vf_pool_free(pool);
     }
@@ -469,7 +512,7 @@ int vf_pools_remove(struct vf_pools *p, const char *name, vf_done_cb done, void 
                 pool->n[VF_SLOT_LEASED]);
         return vf_hint(err, "release them first: `vmfactory ps` lists them");
     }
-    pool->removing = true;
+    pool->removing = p->net.stale = true;
     pool->removed = done;
     pool->removed_arg = arg;
     vf_fail(&e, VF_CONFLICT, "template %s is being removed", name);

@@ -20,7 +20,7 @@
 
 static bool is_wanted(const struct vf_pool *pool)
 {
-    return !pool->removing && !pool->pools->closing &&
+    return !pool->removing && !pool->pools->closing && !pool->no_network &&
            (pool->asked || pool->rebuild ||
             (!pool->drained && (pool->target > 0 || pool->config.standby > 0)));
 }
@@ -98,7 +98,9 @@ static void on_loaded(void *arg, struct vf_generation *gen, const struct vf_erro
 void vf_template_load(struct vf_pool *pool)
 {
     struct vf_error e;
-    if (pool->current == 0)
+    if (pool->no_network)
+        set_state(pool, VF_TEMPLATE_ABSENT, pool->no_network->msg);
+    if (pool->current == 0 || pool->no_network)
         return;
     if (vf_factory_load(pool->pools->factory, pool->spec.name, 0, on_loaded, pool, &e) < 0) {
         set_state(pool, VF_TEMPLATE_ABSENT, e.msg);
@@ -191,6 +193,10 @@ int vf_pool_build(struct vf_pool *pool, struct vf_error *err)
 {
     if (pool->removing)
         return vf_fail(err, VF_CONFLICT, "template %s is being removed", pool->spec.name);
+    if (pool->no_network) {
+        vf_error_copy(err, pool->no_network);
+        return vf_wrap(err, "template %s", pool->spec.name);
+    }
     if (pool->build)
         return 0;
     pool->asked = true;

@@ -119,7 +119,7 @@ void gst_linux(struct gst *g, const char *name)
     snprintf(body, sizeof(body),
              "{\"name\":\"%s\",\"vmm\":\"qemu\",\"machine\":\"microvm\",\"accel\":\"tcg\","
              "\"vcpus\":1,\"memory\":{\"size_mib\":256},\"boot\":{\"kernel\":\"%s\",\"initrd\":"
-             "\"%s\"},\"network\":{\"mode\":\"external\"},\"agent\":{\"channel\":\"virtio-serial\"}}",
+             "\"%s\"},\"agent\":{\"channel\":\"virtio-serial\"}}",
              name, sup_guest_file("vmlinuz"), sup_guest_file("initramfs.cpio"));
     free(dmn_call(&g->d, 201, "POST", "/v1/templates", body));
 }

@@ -73,13 +73,15 @@ static void spawn(struct dmn *d)
 {
     char path[4096], notify[120], log[100], asan[1000];
     const char *options = getenv("ASAN_OPTIONS");
-    const char *argv[DMN_MAX_ARGS + 8] = {path, "--state", d->state, "--run", d->run};
+    /* Nothing of the machine's own network is touched: who enters one of its own switches them on. */
+    const char *argv[DMN_MAX_ARGS + 8] = {path,   "--state", d->state,     "--run",
+                                          d->run, "--set",   "network=off"};
     pid_t self = getpid();
     int fd;
 
     binary(path, sizeof(path));
     for (size_t i = 0; d->args[i] != NULL; i++)
-        argv[5 + i] = d->args[i];
+        argv[7 + i] = d->args[i];
     d->notify_fd = listen_notify(d);
     snprintf(notify, sizeof(notify), "%s/notify", d->dir);
     snprintf(log, sizeof(log), "%s/log", d->dir);

@@ -69,6 +69,7 @@ void pools_open(struct pools *t)
     t->settings.backoff_max_ms = 40;
     t->settings.psi_some_percent = 0;
     t->settings.min_available_mib = 0;
+    t->settings.network = VF_NETWORKS_OFF; /* nothing of the machine is touched */
     pools_start(t);
 }
 

@@ -60,6 +60,43 @@ Test(journal, a_record_comes_back_as_it_was_written, .timeout = 30)
     scratch_close(&d);
 }
 
+Test(journal, a_record_keeps_the_network, .timeout = 30)
+{
+    struct vf_record_port ports[] = {{VF_SPEC_TCP, 8080, 80}, {VF_SPEC_UDP, 53, 5353}};
+    struct scratch d;
+    struct vf_error e;
+    struct vf_record r = leased(), back;
+    scratch_open(&d);
+    cr_assert_eq(mkdirat(d.fd, r.id, 0700), 0);
+    r.network = 0;
+    r.netns = "/run/netns/vf-0";
+    r.ports = (struct vf_json_array){ports, 2};
+    cr_assert_eq(vf_record_write(d.fd, &r, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_record_read(d.fd, r.id, &back, &e), 0, "%s", e.msg);
+    cr_expect_eq(back.network, 0);
+    cr_expect_str_eq(back.netns, "/run/netns/vf-0");
+    cr_assert_eq(back.ports.n, 2);
+    const struct vf_record_port *p = &((const struct vf_record_port *)back.ports.items)[1];
+    cr_expect(p->protocol == VF_SPEC_UDP && p->host == 53 && p->guest == 5353);
+    vf_record_free(&back);
+    scratch_close(&d);
+}
+
+/* As versions before wrote it. */
+Test(journal, a_record_without_a_network_has_none, .timeout = 30)
+{
+    static const char text[] =
+        "{\"format\":1,\"id\":\"0123456789ab\",\"template\":\"web\",\"state\":\"starting\","
+        "\"host_boot\":\"x\",\"source\":\"clone\"}";
+    struct vf_record r;
+    struct vf_error e;
+    cr_assert_eq(vf_record_parse(text, strlen(text), &r, &e), 0, "%s", e.msg);
+    cr_expect_eq(r.network, -1);
+    cr_expect_null(r.netns);
+    cr_expect_eq(r.ports.n, 0);
+    vf_record_free(&r);
+}
+
 /* The class may be another one, or gone, when the VM is adopted: its spec says all by itself. */
 Test(journal, a_spec_of_a_class_is_spelled_out, .timeout = 30)
 {
@@ -120,6 +157,16 @@ Test(journal, what_we_would_not_have_written_is_damage, .timeout = 30)
         "\"host_boot\":\"x\",\"source\":\"clone\",\"nonce\":\"zz\"}",
         "{\"format\":1,\"id\":\"0123456789ab\",\"template\":\"web\",\"state\":\"starting\","
         "\"host_boot\":\"x\",\"source\":\"clone\",\"extra\":1}",
+        "{\"format\":1,\"id\":\"0123456789ab\",\"template\":\"web\",\"state\":\"starting\","
+        "\"host_boot\":\"x\",\"source\":\"clone\",\"network\":-2}",
+        "{\"format\":1,\"id\":\"0123456789ab\",\"template\":\"web\",\"state\":\"starting\","
+        "\"host_boot\":\"x\",\"source\":\"clone\",\"netns\":\"vf-1\"}",
+        "{\"format\":1,\"id\":\"0123456789ab\",\"template\":\"web\",\"state\":\"starting\","
+        "\"host_boot\":\"x\",\"source\":\"clone\",\"ports\":[{\"protocol\":\"any\",\"host\":1,"
+        "\"guest\":1}]}",
+        "{\"format\":1,\"id\":\"0123456789ab\",\"template\":\"web\",\"state\":\"starting\","
+        "\"host_boot\":\"x\",\"source\":\"clone\",\"ports\":[{\"protocol\":\"tcp\",\"host\":70000,"
+        "\"guest\":1}]}",
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         struct vf_record r;

@@ -1,4 +1,8 @@
 /* Pools: filled, taken from, emptied, set, drained; over the null driver. */
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <unistd.h>
 #include "base/clock.h"
 #include "tests/unit/pools_support.h"
 
@@ -460,5 +464,130 @@ Test(pools, another_spec_under_the_name_outdates_the_generation, .timeout = 60)
     pools_text(pool, "state", text);
     cr_expect_neq(pools_number(pool, "generation"), 1);
     POOLS_WAIT(&t, pools_number(pool, "parked") == 1 && pools_number(pool, "generation") == 2);
+    pools_close(&t);
+}
+
+/* ---- networks. Those with slots are tested where there are namespaces: tests/e2e/daemon_network.c */
+
+static void on_added(void *arg, const struct vf_error *err)
+{
+    struct vf_error *e = arg;
+    *e = (struct vf_error){.code = VF_OK};
+    if (err)
+        *e = *err;
+}
+
+/* The error's code; VF_OK: it is there. */
+static enum vf_code add_with(struct pools *t, const char *name, const char *network,
+                             struct vf_error *e)
+{
+    char text[400];
+    struct vf_spec spec;
+    snprintf(text, sizeof(text),
+             "{\"name\":\"%s\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},"
+             "\"boot\":{\"kernel\":\"/proc/self/exe\"},\"park\":\"running\",\"network\":%s}",
+             name, network);
+    cr_assert_eq(vf_spec_parse(text, strlen(text), NULL, NULL, &spec, e), 0, "%s", e->msg);
+    e->code = VF_CODE_COUNT;
+    if (vf_pools_add(t->p, &spec, on_added, e, e) == 0)
+        POOLS_WAIT(t, e->code != VF_CODE_COUNT);
+    vf_spec_free(&spec);
+    return e->code;
+}
+
+Test(pools, a_network_that_cannot_be_had_is_refused_at_once, .timeout = 60)
+{
+    struct pools t;
+    struct vf_error e;
+    pools_open(&t);
+    cr_expect_eq(add_with(&t, "web", "{}", &e), VF_INVALID_ARGUMENT);
+    cr_expect(strstr(e.msg, "network.mode: nat") && strstr(e.msg, "are off"), "%s", e.msg);
+    cr_expect(strstr(e.hint, "auto"), "%s", e.hint);
+    cr_expect_eq(add_with(&t, "web", "{\"mode\":\"bridge\"}", &e), VF_INVALID_ARGUMENT);
+    cr_expect_eq(add_with(&t, "web", "{\"mode\":\"none\"}", &e), VF_OK, "%s", e.msg);
+    pools_close(&t);
+}
+
+static void aim(struct vf_pool_config *c)
+{
+    c->target = 1;
+}
+
+/* Its network comes with each acquire: none can be made before. */
+Test(pools, external_vms_are_never_parked, .timeout = 60)
+{
+    struct pools t;
+    struct vf_error e;
+    struct got g;
+    const struct vf_vm_options brought = {.has_mac = true, .mac = {2, 0, 0, 0, 0, 7}};
+    const struct vf_acquire_options o = {.template_name = "out", .network = &brought};
+    pools_open(&t);
+    cr_assert_eq(add_with(&t, "out", "{\"mode\":\"external\"}", &e), VF_OK, "%s", e.msg);
+    struct vf_pool *pool = pools_pool(&t, "out");
+    struct vf_pool_config c = *vf_pool_config(pool);
+    aim(&c);
+    cr_expect_eq(vf_pool_set(pool, &c, &e), -EINVAL);
+    cr_expect(strstr(e.msg, "target: ") && strstr(e.msg, "external"), "%s", e.msg);
+    cr_expect_eq(vf_pool_warm(pool, 3, &e), -EINVAL);
+    cr_assert_eq(vf_pool_warm(pool, 0, &e), 0, "%s", e.msg); /* but its template can be built */
+    POOLS_WAIT(&t, pools_number(pool, "generation") == 1);
+    pools_acquire_with(&t, &o, &alice, &g);
+    POOLS_WAIT(&t, g.done);
+    cr_assert_not_null(g.vm, "%s", g.err.msg);
+    expect_source(g.vm, "clone", "network is the caller's");
+    cr_expect_eq(pools_number(pool, "parked"), 0);
+    pools_release(&t, g.id, &alice);
+    /* Whose caller has gone is nobody else's. */
+    pools_acquire_with(&t, &o, &alice, &g);
+    cr_assert_not(g.done);
+    vf_acquire_cancel(g.req);
+    POOLS_WAIT(&t, pools_dirs(&t) == 0);
+    /* One that parks can't become external before it is empty. */
+    pools_add(&t, "web", "running");
+    pools_warm(&t, pools_pool(&t, "web"), 1);
+    cr_expect_eq(add_with(&t, "web", "{\"mode\":\"external\"}", &e), VF_INVALID_ARGUMENT);
+    cr_expect(strstr(e.msg, "target: "), "%s", e.msg);
+    pools_close(&t);
+}
+
+Test(pools, what_an_acquire_brings_must_fit_its_template, .timeout = 60)
+{
+    static const struct vf_port port = {.protocol = IPPROTO_TCP, .guest = 80};
+    const struct vf_vm_options brought = {.tap = "tap0"};
+    struct vf_acquire_options o = {.template_name = "web", .network = &brought};
+    struct pools t;
+    struct got g;
+    struct vf_error e;
+    int fds[2], taps[9];
+    pools_open(&t);
+    pools_add(&t, "web", "running");
+    pools_acquire_with(&t, &o, &alice, &g);
+    cr_assert(g.done && g.err.code == VF_INVALID_ARGUMENT, "%s", g.err.msg);
+    cr_expect(strstr(g.err.msg, "network: "), "%s", g.err.msg);
+    o = (struct vf_acquire_options){
+        .template_name = "web", .ports = &port, .n_ports = 1, .has_ports = true};
+    pools_acquire_with(&t, &o, &alice, &g);
+    cr_assert(g.done && g.err.code == VF_INVALID_ARGUMENT, "%s", g.err.msg);
+    cr_expect(strstr(g.err.msg, "ports: "), "%s", g.err.msg);
+    /* Descriptors are copied, and closed again: leak checks see to that. */
+    cr_assert_eq(add_with(&t, "out", "{\"mode\":\"external\"}", &e), VF_OK, "%s", e.msg);
+    cr_assert_eq(pipe2(fds, O_CLOEXEC), 0);
+    for (int i = 0; i < 9; i++)
+        taps[i] = fds[0];
+    struct vf_vm_options many = {.tap_fds = taps, .n_tap_fds = 9};
+    o = (struct vf_acquire_options){.template_name = "out", .network = &many};
+    pools_acquire_with(&t, &o, &alice, &g);
+    cr_assert(g.done && g.err.code == VF_INVALID_ARGUMENT, "%s", g.err.msg);
+    many.n_tap_fds = 1; /* no tap: found out later, with the caller's own closed by then */
+    pools_acquire_with(&t, &o, &alice, &g);
+    close(fds[0]);
+    POOLS_WAIT(&t, g.done);
+    cr_assert_null(g.vm);
+    cr_expect_neq(g.err.code, VF_OK);
+    POOLS_WAIT(&t, pools_dirs(&t) == 0);
+    char byte = 0;
+    signal(SIGPIPE, SIG_IGN);
+    cr_expect_eq(write(fds[1], &byte, 1), -1, "a copy is still open");
+    close(fds[1]);
     pools_close(&t);
 }

@@ -59,9 +59,11 @@ static void become_daemon(const struct bench_daemon *d, const char *const *setti
                                                          [VF_SPEC_VMM_FIRECRACKER] = "firecracker"};
     char self[PATH_MAX - 16] = "", program[PATH_MAX], log[96];
     char binaries[VF_SPEC_VMM_COUNT][PATH_MAX + 32];
-    const char *argv[9 + (VF_SPEC_VMM_COUNT + MAX_SETTINGS) * 2] = {
-        program, "--state", d->state, "--run", d->run, "--set", "on_stop=destroy-all"};
-    size_t n = 7;
+    /* Networks are measured by themselves; here nothing of the host's is touched. */
+    const char *argv[11 + (VF_SPEC_VMM_COUNT + MAX_SETTINGS) * 2] = {
+        program, "--state",    d->state, "--run", d->run, "--set", "on_stop=destroy-all",
+        "--set", "network=off"};
+    size_t n = 9;
     for (int i = 0; i < VF_SPEC_VMM_COUNT; i++) {
         const char *path = d->bench->floor.binaries[i];
         if (!path || !names[i])

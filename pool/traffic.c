@@ -1,0 +1,92 @@
+/* What VMs send and receive, for stats.
+ *
+ * Every 5 s a pass goes over all leased VMs that have a network slot, one after the other, each asked in a worker: thousands
+ * keep one worker busy for a while, and the loop never. A VM is asked once more by the factory, as it ends. A VM that
+ * ends before the pass comes to it is left out.
+ */
+#include <string.h>
+#include "base/clock.h"
+#include "pool/pools_internal.h"
+
+#define EVERY_S 5
+
+static bool has_slot(const struct vf_slot *s)
+{
+    struct vf_instance_network n;
+    if (!s->vm || s->destroying || s->death)
+        return false;
+    vf_instance_network(s->vm, &n);
+    return n.number >= 0;
+}
+
+static void note(struct vf_slot *s, const struct vf_net_stats *now)
+{
+    vf_stats_traffic(s->pool->stats, &s->traffic, now);
+    s->traffic_ms = vf_realtime_ns() / 1000000;
+    if (s->state != VF_SLOT_LEASED)
+        return;
+    vf_stats_vm(s->pool->stats, s->id, &s->traffic);
+    s->traffic_shown = true;
+}
+
+static void go_on(struct vf_pools *p);
+
+static void on_counted(void *arg, const struct vf_error *err)
+{
+    struct vf_pools *p = arg;
+    struct vf_slot *s = vf_slot_find(p, p->traffic.id);
+    p->traffic.running = false;
+    p->works--;
+    if (!err && s && s->vm)
+        note(s, &p->traffic.stats);
+    go_on(p);
+    vf_pools_soon(p); /* closing may wait for it */
+}
+
+/* The next that this pass has not asked. */
+static struct vf_slot *next(struct vf_pools *p)
+{
+    struct vf_slot *s;
+    TAILQ_FOREACH (s, &p->leases, leases)
+        if (s->traffic_turn != p->traffic.turn) {
+            s->traffic_turn = p->traffic.turn;
+            if (has_slot(s))
+                return s;
+        }
+    return NULL;
+}
+
+static void go_on(struct vf_pools *p)
+{
+    struct vf_slot *s;
+    while (!p->closing && !p->traffic.running && (s = next(p)) != NULL) {
+        memcpy(p->traffic.id, s->id, sizeof(p->traffic.id));
+        if (vf_instance_traffic(s->vm, &p->traffic.stats, on_counted, p, NULL) == 0) {
+            p->traffic.running = true;
+            p->works++;
+        }
+    }
+}
+
+void vf_traffic_tick(struct vf_pools *p)
+{
+    if (!p->net.all || p->traffic.running || --p->traffic.seconds > 0)
+        return;
+    p->traffic.seconds = EVERY_S;
+    p->traffic.turn++;
+    go_on(p);
+}
+
+void vf_traffic_ended(void *arg, struct vf_instance *vm, const struct vf_net_stats *total)
+{
+    struct vf_slot *s = vf_slot_find(arg, vf_instance_id(vm));
+    if (s)
+        note(s, total);
+}
+
+void vf_traffic_forget(struct vf_slot *s)
+{
+    if (s->traffic_shown)
+        vf_stats_vm_gone(s->pool->stats, s->id);
+    s->traffic_shown = false;
+}
