@@ -46,6 +46,7 @@ const char *const vf_failpoint_names[] = {
     "net.remove.unlinked",
     "net.remove.dropped",
     "network.taken",
+    "pool.ports.opened",
     "network.given-back",
     "journal.starting.written",
     "journal.starting.renamed",

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "pool/pools_internal.h"
 
 static const struct vf_json_array *ports_of(const struct vf_slot *s)
@@ -59,6 +60,8 @@ static void on_published(void *arg, const struct vf_error *err)
         return; /* destroyed meanwhile: its end comes by itself */
     s->acquire = NULL;
     s->ports_us = err ? 0 : vf_now_us() - s->ports_us;
+    if (!err)
+        vf_failpoint("pool.ports.opened");
     if (!err && a) {
         vf_acquire_published(a, s);
         return;
