@@ -92,7 +92,7 @@ struct vf_vm_options {
     const char *hostname; /* at most 63 characters */
     /* The rest is for the mode external alone. A tap by its name in netns (NULL: in our own namespace), where the VMM
      * then runs, or as descriptors, one for each queue pair, which stay the caller's. Without any, the NIC leads
-     * nowhere, if the VMM can have such. */
+     * nowhere, if the VMM can have such, and the template was not built with a tap. */
     const char *netns; /* absolute path, like /run/netns/x; copied */
     const char *tap;
     const int *tap_fds;

@@ -40,16 +40,20 @@ static const char *vmm_name(const struct vf_instance *vm)
     return vf_spec_vmm_names[vm->spec.vmm];
 }
 
+/* What external networks are built in. */
+static bool has_nat(const struct vf_factory *f)
+{
+    return f->networks && vf_networks_check(f->networks, VF_NETWORK_NAT, NULL) == 0;
+}
+
 bool vf_instance_net_in_slot(const struct vf_instance *vm)
 {
-    const struct vf_factory *f = vm->factory;
     switch (mode_of(vm)) {
     case VF_NETWORK_NAT:
     case VF_NETWORK_BRIDGE:
         return true;
     case VF_NETWORK_EXTERNAL:
-        return vm->of_build && f->networks &&
-               vf_networks_check(f->networks, VF_NETWORK_NAT, NULL) == 0;
+        return vm->of_build && has_nat(vm->factory);
     default:
         return false;
     }
@@ -116,7 +120,9 @@ static int check_bare(const struct vf_instance *vm, const struct vf_vmm_caps *ca
                       struct vf_error *err)
 {
     int queues = vf_network_queues(&vm->spec, caps);
-    if (vf_instance_net_in_slot(vm) || (caps->nic_bare && queues == 1))
+    /* What a NIC with a tap could do when it was saved, one without can't. */
+    bool may_be_bare = caps->nic_bare && queues == 1 && !(vm->gen && has_nat(vm->factory));
+    if (vf_instance_net_in_slot(vm) || may_be_bare)
         return 0;
     if (!vm->of_build)
         return vf_fail(err, VF_INVALID_ARGUMENT,

@@ -293,3 +293,39 @@ Test(factory_network, mode_not_configured)
     vf_spec_free(&spec);
     facnet_close(&n);
 }
+
+/* A boot that is tried again under TCG has a slot of its own each time. */
+static int count_prepares(void *arg, struct vf_instance *vm, const char *stage,
+                          struct vf_error *err)
+{
+    (void)vm;
+    (void)err;
+    *(int *)arg += strcmp(stage, "vmm") == 0;
+    return 0;
+}
+
+Test(factory_network, tried_again_under_tcg)
+{
+    struct facnet n;
+    struct vf_null_script script;
+    struct vf_error e;
+    struct vf_instance *vm = NULL;
+    int vmms = 0;
+    facnet_open(&n, "factory_network", "tried_again_under_tcg", 4,
+                &(struct vf_sync_options){
+                    .auto_accel = VF_ACCEL_KVM, .on_step = count_prepares, .on_step_arg = &vmms});
+    struct vf_spec spec = facnet_null("null", VF_NETWORK_NAT);
+    spec.accel = VF_ACCEL_AUTO;
+    cr_assert_eq(vf_null_script_parse("start:fail=vmm_failed", &script, &e), 0, "%s", e.msg);
+    vf_null_set_default(&script);
+    cr_assert_lt(vf_sync_cold(&n.f.sync, &spec, NULL, &vm, &e), 0);
+    fac_expect(&e, VF_VMM_FAILED, "start: ");
+    cr_assert_eq(vmms, 2, "tried %d times", vmms);
+    struct vf_nets_counts c = facnet_counts(&n);
+    cr_assert_eq(c.made, 1);
+    cr_assert_eq(c.recycled, 2);
+    cr_assert_eq(c.doubts, 0);
+    cr_assert_eq(n.n_told, 1, "all in all it is one VM");
+    vf_spec_free(&spec);
+    facnet_close(&n);
+}

@@ -86,6 +86,13 @@ Test(factory_network_external, brought)
     fac_destroy(&n.f, vm);
     fac_check(&n.f, "destroyed");
     cr_assert_eq(if_nametoindex("tap8"), 0, "somebody still holds it");
+
+    /* What was saved with a tap can't be restored without; a boot can do without. */
+    fac_clone_fails(&n.f, gen, VF_INVALID_ARGUMENT, "network.mode: is external: bring a tap");
+    vm = fac_cold(&n.f, &spec);
+    facnet_expect_taken(&n, 0, "its NIC leads nowhere");
+    cr_assert_eq(strlen(vf_instance_proof(vm)->mac), 17);
+    fac_destroy(&n.f, vm);
     vf_generation_unref(gen);
     vf_spec_free(&spec);
     facnet_close(&n);
