@@ -96,7 +96,7 @@ const struct vf_setting vf_settings_table[] = {
      .dflt = ""},
     {{AT(network_bridge_gateways), OPTIONAL(256),
       .help = "The routers of that network, one of each family, separated by commas. Empty: VMs "
-              "reach that network alone."},
+              "only answer those who are on it."},
      .dflt = ""},
     {{AT(network_netns_dir), OPTIONAL(100),
       .help = "Where the VMs' network namespaces are mounted. Empty: /run/netns, where ip netns "

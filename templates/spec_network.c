@@ -18,7 +18,7 @@
 #define MAX_PORTS 64
 #define MAX_DNS 3
 #define MAX_PORT 65535
-#define MAX_QUEUES 16
+#define MAX_QUEUES 8
 #define DEFAULT_MTU 1500
 #define ADDRESS_TEXT 64 /* an address or prefix with room to spare */
 
@@ -143,8 +143,8 @@ const struct vf_json_field vf_spec_network_fields[] = {
      .max = MAX_PORTS,
      .fields = service_fields,
      .item_size = sizeof(struct vf_spec_port),
-     .help = "Ports of this host that the guest may use, under its gateway's address; of nat. "
-             "Default: none."},
+     .help = "Ports of this host that the guest may use, under any of the host's addresses but "
+             "loopback; of nat. Default: none."},
     {.name = "ports",
      .type = VF_JSON_OBJECT_ARRAY,
      .offset = NET(ports),

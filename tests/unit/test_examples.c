@@ -73,3 +73,32 @@ Test(examples, classes_and_assets_are_a_set_once_digests_are_filled_in)
     free(text);
     scratch_close(&s);
 }
+
+/* As an administrator would add it: with a network, its policy and ports. */
+Test(examples, a_spec_with_a_network)
+{
+    const struct vf_spec_destination *to;
+    const struct vf_spec_port *port;
+    struct vf_spec spec = {0};
+    struct vf_error err = {0};
+    char *text = NULL;
+    size_t len;
+
+    go_to_root();
+    cr_assert_eq(vf_read_file(AT_FDCWD, "docs/examples/specs/web.json", 65536, &text, &len, &err),
+                 0, "%s", err.msg);
+    cr_assert_eq(vf_spec_parse(text, len, NULL, "web.json", &spec, &err), 0, "%s", err.msg);
+    cr_expect_eq(spec.network.mode, VF_NETWORK_NAT);
+    cr_expect_eq(spec.network.egress.policy, VF_SPEC_EGRESS_LIST);
+    to = (const struct vf_spec_destination *)spec.network.egress.list.items;
+    cr_assert_eq(spec.network.egress.list.n, 4);
+    cr_expect_eq(to[3].last_port, 8099);
+    port = (const struct vf_spec_port *)spec.network.ports.items;
+    cr_assert_eq(spec.network.ports.n, 2);
+    cr_expect_eq(port[0].host, 0);
+    cr_expect_eq(port[1].host, 8443);
+    /* A list forbids the resolver as anything else that is not in it. */
+    cr_expect_str_eq(spec.network.dns.v[0], to[0].to);
+    vf_spec_free(&spec);
+    free(text);
+}

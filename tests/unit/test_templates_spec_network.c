@@ -191,7 +191,7 @@ static const struct {
      "network.dns: must have at most 3 items"},
     {"{\"mtu\":1279}", "network.mtu: must be at least 1280"},
     {"{\"mtu\":9217}", "network.mtu: must be at most 9216"},
-    {"{\"queues\":17}", "network.queues: must be at most 16"},
+    {"{\"queues\":9}", "network.queues: must be at most 8"},
     {"{\"queues\":3}", "network.queues: must be at most one for each of the 2 vCPUs (is 3)"},
 };
 
