@@ -356,6 +356,7 @@ void vf_instance_net_describe(const struct vf_instance *vm, struct vf_vm_config 
     memcpy(nic->fds, fds, (size_t)nic->n_fds * sizeof(*fds));
     if (nic->n_fds == 0)
         nic->tap = net->known ? net->info.tap : vm->tap[0] ? vm->tap : NULL;
+    nic->tap_owned = net->known;
     ret->has_netns = net->netns_fd >= 0;
     ret->netns_fd = net->netns_fd;
 }

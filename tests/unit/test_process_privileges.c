@@ -191,3 +191,46 @@ Test(process_privileges, without_setpcap_the_end_still_comes_with_the_parents)
     cr_assert_eq(poll(&end, 1, 10000), 1, "it lives on");
     close(fds[0]);
 }
+
+/* ---- into a namespace */
+
+Test(process_privileges, who_may_not_enter_a_namespace_is_told)
+{
+    need_root("who_may_not_enter_a_namespace_is_told");
+    char *argv[] = {"true", NULL};
+    struct vf_process p;
+    struct vf_error e;
+    VF_CLEANUP_FD int ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    struct vf_launch l = {.binary = "/bin/true",
+                          .argv = argv,
+                          .output = 2,
+                          .has_netns = true,
+                          .netns_fd = ns,
+                          .record = -1};
+    become(65534, 0);
+    cr_assert_eq(vf_process_launch(&l, &p, &e), vf_code_errno(VF_PERMISSION));
+    cr_expect_str_eq(e.msg, "launch /bin/true: enter the network namespace (netns_fd): "
+                            "Operation not permitted");
+    cr_expect_not_null(strstr(e.hint, "CAP_SYS_ADMIN"), "%s", e.hint);
+    cr_expect_eq(waitpid(-1, NULL, WNOHANG), -1, "a child is left");
+}
+
+Test(process_privileges, what_is_no_namespace_is_told)
+{
+    char *argv[] = {"true", NULL};
+    struct vf_process p;
+    struct vf_error e;
+    VF_CLEANUP_FD int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    struct vf_launch l = {.binary = "/bin/true",
+                          .argv = argv,
+                          .output = 2,
+                          .has_netns = true,
+                          .netns_fd = file,
+                          .record = -1};
+    cr_assert_eq(vf_process_launch(&l, &p, &e), vf_code_errno(VF_INVALID_ARGUMENT));
+    cr_expect_not_null(strstr(e.msg, "(netns_fd): it is no network namespace"), "%s", e.msg);
+    l.netns_fd = -1;
+    cr_assert_neq(vf_process_launch(&l, &p, &e), 0);
+    cr_expect_not_null(strstr(e.msg, "(netns_fd)"), "%s", e.msg);
+    cr_expect_eq(waitpid(-1, NULL, WNOHANG), -1, "a child is left");
+}
