@@ -183,6 +183,7 @@ struct vf_pools {
     struct vf_traffic_pass {
         bool running;
         unsigned turn;
+        int64_t began_us;
         int seconds; /* until the next one */
         char id[16]; /* of the VM that is looked at */
         struct vf_net_stats stats;

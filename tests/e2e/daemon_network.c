@@ -85,6 +85,104 @@ Test(daemon_network, ports_are_open_for_the_lease)
     dnet_stop_and_expect_nothing(&d);
 }
 
+/* Woken for their caller, and of no use to another if he can't have the port. */
+Test(daemon_network, paused_vms_have_ports_too)
+{
+    struct dmn d;
+    char id[16];
+    net_enter(SUITE, "paused_vms_have_ports_too");
+    dmn_open(&d, dnet_on);
+    free(dmn_call(
+        &d, 201, "POST", "/v1/templates",
+        "{\"name\":\"web\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},\"park\":\"paused\","
+        "\"network\":{\"ports\":[{\"guest\":80,\"host\":8080}]}}"));
+    gst_warm(&d, "web", 2);
+    struct vf_json *vm = dnet_acquire(&d, 201, "web", "");
+    dnet_get_id(vm, id);
+    cr_expect_str_eq(dmn_str(vm, "source"), "hit");
+    cr_expect_eq(dmn_int(dnet_port_of(vm, 0), "host"), 8080);
+    cr_expect_str_eq(dmn_str(dnet_port_of(vm, 0), "protocol"), "tcp");
+    vf_json_delete(vm);
+    dnet_expect_message(dnet_acquire(&d, 409, "web", ""), "8080");
+    dmn_wait_for(&d, "/v1/pools/web", "parked", 2);
+    gst_release(&d, id);
+    dnet_stop_and_expect_nothing(&d);
+}
+
+/* Wherever their acquire is then, no port stays open. */
+Test(daemon_network, callers_that_go_away)
+{
+    static const char body[] = "{\"template\":\"web\",\"ports\":[{\"guest\":80,\"host\":8080}]}";
+    struct dmn d;
+    net_enter(SUITE, "callers_that_go_away");
+    dmn_open(&d, dnet_on);
+    dnet_add_null(&d, "web", "{}");
+    gst_warm(&d, "web", 2);
+    for (int i = 0; i < 20; i++) {
+        struct dmn_conn c;
+        dmn_dial(&d, &c, "api.sock");
+        dmn_ask(&c, "POST", "/v1/vms", NULL, body);
+        if (i % 2)
+            usleep((useconds_t)i * 100); /* a little later in its life */
+        dmn_hang_up(&c);
+    }
+    /* Until the last of them has gone, and its slot is back. */
+    int64_t until = vf_deadline_after_ms(DMN_LONG_MS);
+    int status = 409;
+    while (status == 409 && vf_now_us() < until) {
+        struct dmn_conn c;
+        dmn_dial(&d, &c, "api.sock");
+        dmn_ask(&c, "POST", "/v1/vms", NULL, body);
+        status = dmn_head(&c);
+        free(dmn_rest(&c));
+        dmn_hang_up(&c);
+    }
+    cr_expect_eq(status, 201);
+    dmn_wait_for(&d, "/v1/pools/web", "leased", 1);
+    cr_expect_eq(dmn_stop(&d), 0); /* the lease ends with it, as its VM does */
+    dnet_expect_nothing_left(&d);
+    dmn_close(&d);
+}
+
+Test(daemon_network, vms_on_a_bridge)
+{
+    static const char *const bridged[] = {
+        "--set", "network=on",         "--set", "network_prefixes=",
+        "--set", "network_bridge=br0", "--set", "network_bridge_prefixes=192.168.7.0/24",
+        NULL};
+    const char *name = "vms_on_a_bridge";
+    struct gst g;
+    struct dnet_held h;
+    char who[64];
+    if (gst_missing(false)[0])
+        sup_skip(SUITE, name, "%s", gst_missing(false));
+    net_enter(SUITE, name);
+    net_shell(
+        "ip link add br0 type bridge; ip addr add 192.168.7.1/24 dev br0; ip link set br0 up");
+    gst_prepare(&g, bridged);
+    dmn_start(&g.d);
+    dnet_add_tiny(&g, "lan", "{\"mode\":\"bridge\"}");
+    gst_warm(&g.d, "lan", 1);
+    struct vf_json *vm = dnet_acquire(&g.d, 201, "lan", "");
+    dnet_hold(vm, &h);
+    cr_expect_str_eq(dmn_str(vm, "network.mode"), "bridge");
+    cr_expect_eq(strncmp(h.address4, "192.168.7.", 10), 0, "%s", h.address4);
+    vf_json_delete(vm);
+    dnet_ask(-1, h.address4, 7, "who", who);
+    cr_expect_str_eq(who, h.machine_id);
+    /* Nat is not configured, and ports of the host lead to nobody here. */
+    dnet_expect_message(dmn_json(&g.d, 400, "POST", "/v1/templates",
+                                 "{\"name\":\"web\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},"
+                                 "\"network\":{}}"),
+                        "not configured");
+    dnet_expect_message(dnet_acquire(&g.d, 400, "lan", "\"ports\":[{\"guest\":80}]"), "ports: ");
+    gst_release(&g.d, h.id);
+    gst_close(&g);
+    cr_expect_eq(net_count_names(), 0);
+    cr_expect_eq(net_count_links("vfb-"), 0);
+    cr_expect_str_empty(net_shell("nft list ruleset"));
+}
+
 Test(daemon_network, ports_and_networks_are_refused_where_they_make_no_sense)
 {
     struct dmn d;

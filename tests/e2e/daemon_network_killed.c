@@ -97,6 +97,9 @@ Test(daemon_network_killed, a_lease_keeps_its_network_over_a_kill)
         dnet_expect_reached(&n, &h[i]);
     }
     dmn_wait_for(&g.d, "/v1/pools/tiny", "parked", 1);
+    char *log = dmn_log(&g.d); /* its slot was adopted with it */
+    cr_expect(strstr(log, "2 leased and 1 parked ones adopted, 0 discarded"), "%s", log);
+    free(log);
     await_traffic(&g.d, h[0].id);
     await_series(&g.d, h[0].id, true);
     gst_release(&g.d, h[0].id);
