@@ -1,4 +1,4 @@
-/* vmfactory-netbench [SLOTS]: what networks cost. See netbench.h.
+/* vmfactory-netbench [SLOTS | throughput [PAIRS]]: what networks cost. See netbench.h.
  *
  * Medians of making, taking, recycling and removing slots, beside the bare system calls and beside ip and nft, all in
  * one run and taking turns. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN. */
@@ -18,6 +18,7 @@
 
 #define FEW 20
 #define COMMANDS 10
+#define PAIRS 40
 
 void must(int r, const char *what, const struct vf_error *e)
 {
@@ -163,8 +164,15 @@ int main(int argc, char **argv)
     struct vf_nets *s;
     struct vf_error e;
 
+    if (argc > 1 && strcmp(argv[1], "throughput") == 0) {
+        enter();
+        return throughput(argc > 2 ? atoi(argv[2]) : PAIRS);
+    }
     if (slots < FEW || slots > 2000) {
-        fprintf(stderr, "usage: vmfactory-netbench [SLOTS]   (20 to 2000, 500 if not given)\n");
+        fprintf(stderr,
+                "usage: vmfactory-netbench [SLOTS | throughput [PAIRS]]   (20 to 2000 slots, 500 "
+                "if not given; %d pairs)\n",
+                PAIRS);
         return 2;
     }
     enter();

@@ -26,4 +26,7 @@ void bare_make(struct bare *b, int number);
 /* The same by ip and nft. */
 void by_commands(struct samples *s, int number);
 
+/* throughput.c: TCP of a guest's through our rules and through none, in turns. What the program ends with. */
+int throughput(int pairs);
+
 #endif
