@@ -5,7 +5,11 @@
  *     channel.c  the descriptor to the host: found, opened, read, queued writes
  *     listen.c   where the host connects to: vsock
  *     renew.c    what a clone must get anew: entropy, clock, machine-id, hostname
- *     net.c      MAC, IPv4 address and default route of the first NIC
+ *     renew_net.c  the same of the first NIC
+ *     net.c      its MAC and MTU
+ *     net_address.c  its addresses, default routes, and the gateway as a neighbour
+ *     netlink.c  how those are asked for
+ *     resolvers.c  /etc/resolv.conf
  *     exec.c     commands as streams
  *     spawn.c    arguments and environment of one command, and its start
  *     init.c     what only pid 1 does: mounts, root image, power off
@@ -18,6 +22,7 @@
 #ifndef VF_AGENT_H
 #define VF_AGENT_H
 
+#include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,6 +37,8 @@ extern bool as_init; /* pid 1: log to the kernel's log, not to stderr */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The file's first bytes, NUL-ended, without a last newline. Returns their number or -errno. */
 int read_text(const char *path, char *ret, size_t size);
+/* Writes a file of /etc; where that is read-only, a file in /run is bound over it. 0 or -errno. */
+int write_etc(const char *path, const char *run_path, const char *text, size_t len);
 /* The value of "name=value" on the kernel's command line. */
 bool cmdline_value(const char *name, char *ret, size_t size);
 /* Waits until ready(arg) says so; asks again whenever the kernel announces a device. timeout_ms -1:
@@ -80,17 +87,54 @@ void put_hello(void);
 /* Carries out a RENEW that arrived at arrival_ns and queues its answer. */
 void renew(const struct vf_wire_frame *f, int64_t arrival_ns);
 
-/* --- net.c */
-struct ipv4 {
-    uint8_t address[4], prefix, gateway[4];
+/* --- net.c: 0 or -errno. What is set already is not set again. */
+struct nic {
+    int index;
+    char name[IFNAMSIZ];
 };
 void net_up_loopback(void);
 bool net_has_nic(void);
-/* 0 or -errno. */
+int net_nic(struct nic *ret);
+int net_up(const struct nic *nic);
 int net_set_mac(const uint8_t mac[6]);
 int net_get_mac(uint8_t ret_mac[6]);
-int net_set_ipv4(const struct ipv4 *ip);
-int net_get_ipv4(struct ipv4 *ret_ip);
+int net_set_mtu(uint32_t mtu);
+int net_get_mtu(uint32_t *ret_mtu);
+
+/* --- net_address.c: likewise */
+struct net_address {
+    int family; /* AF_INET: only the first four bytes of each are used */
+    uint8_t address[16], prefix, gateway[16]; /* gateway all zero: none */
+};
+/* Takes the link up. */
+int net_set_address(const struct net_address *a);
+int net_get_address(int family, struct net_address *ret);
+/* Of the gateways that there are. */
+int net_set_gateway_mac(const uint8_t mac[6]);
+/* due if all of them have it, else one that another has. */
+int net_get_gateway_mac(const uint8_t due[6], uint8_t ret_mac[6]);
+
+/* --- resolvers.c: likewise */
+#define MAX_RESOLVERS 8
+struct resolvers {
+    struct resolver {
+        uint8_t len; /* 4 or 16 */
+        uint8_t address[16];
+    } list[MAX_RESOLVERS];
+    unsigned n;
+};
+int resolvers_set(const struct resolvers *r);
+int resolvers_get(struct resolvers *ret);
+
+/* --- renew_net.c */
+struct net_fields { /* NULL where a RENEW has none */
+    const uint8_t *mac, *mtu, *ipv4, *ipv6, *gateway_mac;
+    struct resolvers dns;
+};
+/* Notes a record of a RENEW; false if it is malformed. */
+bool renew_net_collect(uint16_t tag, const uint8_t *p, size_t len, struct net_fields *ret);
+/* Applies what was noted and puts it into writer as read back. -errno of *ret_step. */
+int renew_net(const struct net_fields *in, const char **ret_step);
 
 /* --- spawn.c */
 /* Starts the command of an EXEC frame in a process group of its own. ret_fds: our ends of stdin,

@@ -1,18 +1,18 @@
 /* HELLO and RENEW: who this guest is, and who it is from now on.
  *
- * Order: entropy, then time, then identity, so that nothing that follows draws from the random state
+ * Order: entropy, then time, then identity, then the NIC (renew_net.c), so that nothing that follows draws from the random state
  * all clones share. Every value in the answer is read back from the system, never echoed. A message
  * with a field of the wrong size changes nothing; a step that fails ends the rest with ERROR.
  */
 #include "tools/agent/agent.h"
 #include "base/sha256_small.h"
+#include "tools/agent/netlink.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -54,6 +54,8 @@ void renew_setup(void)
     if (random_fd < 0)
         say("/dev/urandom: %s", strerror(errno));
     has_nic = net_has_nic();
+    if (nl_open() < 0)
+        say("netlink: %s", strerror(errno));
 }
 
 void put_hello(void)
@@ -67,7 +69,7 @@ void put_hello(void)
     vf_wire_put(&writer, VF_TAG_AGENT, AGENT_NAME, sizeof(AGENT_NAME) - 1);
     vf_wire_put_u32(&writer, VF_TAG_FEATURES,
                     VF_FEATURE_EXEC | VF_FEATURE_RESEED | VF_FEATURE_CLOCK | VF_FEATURE_IDENTITY |
-                        (has_nic ? VF_FEATURE_NET : 0));
+                        (has_nic ? VF_FEATURE_NET | VF_FEATURE_NET2 : 0));
 }
 
 /* Credits the entropy in full and makes the kernel draw its next keys from it. */
@@ -109,34 +111,6 @@ static void put_time(void)
 
     clock_gettime(CLOCK_REALTIME, &ts);
     vf_wire_put_i64(&writer, VF_TAG_TIME, (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec);
-}
-
-static int write_file(const char *path, const char *text, size_t len)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-
-    if (fd < 0)
-        return -errno;
-    ssize_t n = write(fd, text, len);
-    int err = n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
-    /* Not O_TRUNC: a file of the same length keeps its page, which is one less to copy. */
-    if (err == 0 && lseek(fd, 0, SEEK_END) != n && ftruncate(fd, n) != 0)
-        err = -errno;
-    close(fd);
-    return err;
-}
-
-/* Writes a file of /etc; where that is read-only, a file in /run is bound over it. */
-static int write_etc(const char *path, const char *run_path, const char *text, size_t len)
-{
-    int err = write_file(path, text, len);
-
-    if (err != -EROFS)
-        return err;
-    err = write_file(run_path, text, len);
-    if (err == 0 && mount(run_path, path, NULL, MS_BIND, NULL) != 0)
-        err = -errno;
-    return err;
 }
 
 static int set_machine_id(const uint8_t id[16])
@@ -187,35 +161,11 @@ static int set_hostname(const uint8_t *name, size_t len)
     return 0;
 }
 
-static int set_mac(const uint8_t *mac)
-{
-    uint8_t got[6];
-    int err = net_set_mac(mac);
-
-    if (err == 0)
-        err = net_get_mac(got);
-    if (err == 0)
-        vf_wire_put(&writer, VF_TAG_MAC, got, sizeof(got));
-    return err;
-}
-
-static int set_ipv4(const uint8_t *p)
-{
-    struct ipv4 ip;
-
-    memcpy(&ip, p, sizeof(ip));
-    int err = net_set_ipv4(&ip);
-    if (err == 0)
-        err = net_get_ipv4(&ip);
-    if (err == 0)
-        vf_wire_put(&writer, VF_TAG_IPV4, &ip, sizeof(ip));
-    return err;
-}
-
 /* The fields of a RENEW; NULL where it has none. */
 struct fields {
-    const uint8_t *nonce, *entropy, *time, *machine_id, *hostname, *mac, *ipv4;
+    const uint8_t *nonce, *entropy, *time, *machine_id, *hostname;
     size_t entropy_len, hostname_len;
+    struct net_fields net;
 };
 
 /* Returns NULL, or what is wrong with the message. */
@@ -252,16 +202,8 @@ static const char *collect(const struct vf_wire_frame *f, struct fields *ret)
             ret->hostname = p;
             ret->hostname_len = len;
             break;
-        case VF_TAG_MAC:
-            good = len == 6;
-            ret->mac = p;
-            break;
-        case VF_TAG_IPV4:
-            good = len == sizeof(struct ipv4) && p[4] <= 32;
-            ret->ipv4 = p;
-            break;
-        default: /* of a later version */
-            break;
+        default:
+            good = renew_net_collect(tag, p, len, &ret->net);
         }
         if (!good)
             return "a field is malformed";
@@ -300,14 +242,8 @@ void renew(const struct vf_wire_frame *f, int64_t arrival_ns)
         step = "hostname";
         err = set_hostname(in.hostname, in.hostname_len);
     }
-    if (err == 0 && in.mac) {
-        step = "MAC address";
-        err = set_mac(in.mac);
-    }
-    if (err == 0 && in.ipv4) {
-        step = "IPv4 address";
-        err = set_ipv4(in.ipv4);
-    }
+    if (err == 0)
+        err = renew_net(&in.net, &step);
     if (err != 0) {
         send_error(f->id, -err, step);
         return;

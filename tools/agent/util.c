@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,6 +50,33 @@ int read_text(const char *path, char *ret, size_t size)
         n--;
     ret[n] = 0;
     return (int)n;
+}
+
+static int write_file(const char *path, const char *text, size_t len)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+    if (fd < 0)
+        return -errno;
+    ssize_t n = write(fd, text, len);
+    int err = n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
+    /* Not O_TRUNC: a file of the same length keeps its page, which is one less to copy. */
+    if (err == 0 && lseek(fd, 0, SEEK_END) != n && ftruncate(fd, n) != 0)
+        err = -errno;
+    close(fd);
+    return err;
+}
+
+int write_etc(const char *path, const char *run_path, const char *text, size_t len)
+{
+    int err = write_file(path, text, len);
+
+    if (err != -EROFS)
+        return err;
+    err = write_file(run_path, text, len);
+    if (err == 0 && mount(run_path, path, NULL, MS_BIND, NULL) != 0)
+        err = -errno;
+    return err;
 }
 
 bool cmdline_value(const char *name, char *ret, size_t size)
