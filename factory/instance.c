@@ -135,7 +135,8 @@ void vf_instance_step_done(void *arg, const struct vf_error *err)
         return;
     }
     vm->state = VF_INSTANCE_READY;
-    vf_instance_net_close_taps(vm);
+    if (!vm->standby)
+        vf_instance_net_close_taps(vm);
     /* From here on its process tells what it needs of what its class pinned. */
     vf_registry_unref(vm->registry);
     vm->registry = NULL;

@@ -243,6 +243,23 @@ static int find_tap(struct vf_netns_call *call)
     return ioctl(fd, SIOCGIFINDEX, &r) < 0 ? -errno : 0;
 }
 
+static int look_at_tap(const struct vf_instance *vm, int i, struct vf_error *err)
+{
+    int first[2] = {vm->net.taps[0], vm->net.taps[i]};
+    struct ifreq r[2] = {0};
+    for (int k = 0; k < 2; k++)
+        if (ioctl(first[k], TUNGETIFF, &r[k]) < 0 || !(r[k].ifr_flags & IFF_TAP))
+            return vf_fail(err, VF_INVALID_ARGUMENT, "taps[%d]: is no descriptor of a tap", i);
+    if (!(r[1].ifr_flags & IFF_VNET_HDR)) {
+        vf_fail(err, VF_INVALID_ARGUMENT, "taps[%d]: the tap has no virtio-net header", i);
+        return vf_hint(err, "open it with IFF_VNET_HDR (ip tuntap: vnet_hdr)");
+    }
+    if (i && strncmp(r[0].ifr_name, r[1].ifr_name, IFNAMSIZ) != 0)
+        return vf_fail(err, VF_INVALID_ARGUMENT, "taps[%d]: is not of the same tap as the first",
+                       i);
+    return 0;
+}
+
 /* What was brought. */
 static int look_at_external(struct vf_instance *vm, struct vf_error *err)
 {
@@ -254,11 +271,8 @@ static int look_at_external(struct vf_instance *vm, struct vf_error *err)
             r = vf_fail(err, VF_NOT_FOUND, "tap: there is no interface '%s' in %s", vm->tap,
                         vm->net.netns);
     }
-    for (int i = 0; r == 0 && i < vm->net.n_taps; i++) {
-        struct ifreq q;
-        if (ioctl(vm->net.taps[i], TUNGETIFF, &q) < 0 || !(q.ifr_flags & IFF_TAP))
-            r = vf_fail(err, VF_INVALID_ARGUMENT, "taps[%d]: is no descriptor of a tap", i);
-    }
+    for (int i = 0; r == 0 && i < vm->net.n_taps; i++)
+        r = look_at_tap(vm, i, err);
     return r;
 }
 
@@ -351,6 +365,7 @@ void vf_instance_net_describe(const struct vf_instance *vm, struct vf_vm_config 
     ret->n_nics = 1;
     memcpy(nic->mac, vm->mac, sizeof(nic->mac));
     nic->mtu = vf_network_mtu(&vm->spec);
+    ret->taps_checked = true; /* our own, or looked at in the worker */
     const int *fds = net->known ? net->info.tap_fds : net->taps;
     nic->n_fds = net->known ? net->info.n_tap_fds : net->n_taps;
     memcpy(nic->fds, fds, (size_t)nic->n_fds * sizeof(*fds));
@@ -364,13 +379,14 @@ void vf_instance_net_describe(const struct vf_instance *vm, struct vf_vm_config 
 void vf_instance_net_handed(struct vf_instance *vm)
 {
     vf_close_fd(&vm->net.netns_fd);
-    if (vm->net.slot)
-        vf_net_close_fds(vm->net.slot);
-    vm->net.info.n_tap_fds = 0;
 }
 
 void vf_instance_net_close_taps(struct vf_instance *vm)
 {
+    if (vm->net.slot && !vm->net.jobs) {
+        vf_net_close_fds(vm->net.slot);
+        vm->net.info.n_tap_fds = 0;
+    }
     while (vm->net.n_taps > 0)
         vf_close_fd(&vm->net.taps[--vm->net.n_taps]);
 }

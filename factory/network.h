@@ -42,9 +42,10 @@ int vf_instance_net_adopt(struct vf_instance *vm, struct vf_error *err);
 void vf_instance_net_note(struct vf_instance *vm);
 /* Fills in NIC and namespace. */
 void vf_instance_net_describe(const struct vf_instance *vm, struct vf_vm_config *ret);
-/* The VMM's driver has its own copies of the descriptors. */
+/* The VMM is in its namespace. */
 void vf_instance_net_handed(struct vf_instance *vm);
-/* Nobody needs to be begun again: what was brought is closed. */
+/* The VMM has its taps, and nothing is begun again: ours are closed. Not before, for the last to close a tap waits for
+ * the kernel; if the VMM dies as it comes up, that is the worker that takes the VM apart. */
 void vf_instance_net_close_taps(struct vf_instance *vm);
 /* Gives the slot back; ended: the VM's process is known to be gone, else the slot is cut off for good. Blocking. */
 void vf_instance_net_end(struct vf_instance *vm, bool ended);

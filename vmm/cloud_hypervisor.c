@@ -262,6 +262,7 @@ static void add_nics(struct vf_ch *c)
     while (c->next_nic < c->cfg.n_nics && !c->cfg.nics[c->next_nic].n_fds)
         c->next_nic++;
     if (c->next_nic >= c->cfg.n_nics) {
+        vf_ch_config_close_taps(&c->cfg);
         created(c);
         return;
     }

@@ -97,6 +97,8 @@ void vf_ch_read_events(struct vf_vmm_pipe *p);
 int vf_ch_config_copy(const struct vf_vm_config *from, struct vf_vm_config *ret,
                       struct vf_error *err);
 void vf_ch_config_free(struct vf_vm_config *c);
+/* The VMM has its taps' descriptors: ours go while its own are there, as the last to close a tap waits for the kernel. */
+void vf_ch_config_close_taps(struct vf_vm_config *c);
 /* Bodies, malloc'd; NULL without memory. */
 char *vf_ch_create_body(const struct vf_vm_config *c);
 char *vf_ch_add_net_body(const struct vf_vm_config *c, int nic);

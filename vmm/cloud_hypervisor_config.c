@@ -21,6 +21,13 @@
 
 /* ---- a config of our own */
 
+void vf_ch_config_close_taps(struct vf_vm_config *c)
+{
+    for (int i = 0; i < c->n_nics; i++)
+        for (int k = 0; k < c->nics[i].n_fds; k++)
+            vf_close_fd(&c->nics[i].fds[k]);
+}
+
 void vf_ch_config_free(struct vf_vm_config *c)
 {
     free((char *)c->kernel);
@@ -28,11 +35,9 @@ void vf_ch_config_free(struct vf_vm_config *c)
     free((char *)c->cmdline);
     for (int i = 0; i < c->n_disks; i++)
         free((char *)c->disks[i].path);
-    for (int i = 0; i < c->n_nics; i++) {
+    vf_ch_config_close_taps(c);
+    for (int i = 0; i < c->n_nics; i++)
         free((char *)c->nics[i].tap);
-        for (int k = 0; k < c->nics[i].n_fds; k++)
-            vf_close_fd(&c->nics[i].fds[k]);
-    }
     memset(c, 0, sizeof(*c));
 }
 

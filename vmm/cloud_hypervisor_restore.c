@@ -65,6 +65,7 @@ static void on_restored(void *arg, const struct vf_vmm_http_reply *reply,
         vf_ch_work_end(c, c->dirfd, VF_CH_RESTORE_DIR);
     if (vf_ch_ended(c, VF_VM_OP_RESTORE, err))
         return;
+    vf_ch_config_close_taps(&c->cfg);
     if (c->cfg.restore_mode != VF_RESTORE_ON_DEMAND)
         vf_ch_op_done(c, NULL);
     else if (vf_ch_send(c, true, "vm.info", NULL, NULL, 0, on_info, &e) < 0)

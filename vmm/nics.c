@@ -47,7 +47,7 @@ static int check_fd(const struct vf_vm_nic *n, int i, int k, char ret_name[IFNAM
     return 0;
 }
 
-static int check_nic(const struct vf_vm_nic *n, int i, const struct vf_vmm_caps *caps,
+static int check_nic(const struct vf_vm_nic *n, int i, bool look, const struct vf_vmm_caps *caps,
                      const char *name, struct vf_error *err)
 {
     char tap[IFNAMSIZ] = "";
@@ -60,7 +60,7 @@ static int check_nic(const struct vf_vm_nic *n, int i, const struct vf_vmm_caps 
         return vf_fail(err, VF_INVALID_ARGUMENT,
                        "nics[%d]: %d queue pairs (descriptors), %s takes 1 to %d", i, n->n_fds,
                        name, caps->nic_queues);
-    for (int k = 0; k < n->n_fds; k++) {
+    for (int k = 0; look && k < n->n_fds; k++) {
         int r = check_fd(n, i, k, tap, err);
         if (r < 0)
             return r;
@@ -75,7 +75,7 @@ int vf_vm_check_network(const struct vf_vm_config *c, const struct vf_vmm_caps *
         return vf_fail(err, VF_INVALID_ARGUMENT, "netns_fd: %d is no network namespace",
                        c->netns_fd);
     for (int i = 0; i < c->n_nics; i++) {
-        int r = check_nic(&c->nics[i], i, caps, name, err);
+        int r = check_nic(&c->nics[i], i, !c->taps_checked, caps, name, err);
         if (r < 0)
             return r;
     }

@@ -76,6 +76,9 @@ struct vf_vm_config {
     struct vf_vm_nic nics[VF_VM_MAX_NICS];
     int n_nics;
     bool
+        taps_checked; /* the descriptors are known to be queues of taps: to ask them waits for the kernel's lock of all
+                          networks, tens of ms while others go */
+    bool
         has_netns; /* the VMM runs in this network namespace, and finds taps by their names there */
     int netns_fd;
     enum vf_channel channel; /* where the agent talks; vf_vm_link_of says how it is reached */
