@@ -1,6 +1,6 @@
 /* What a guest is told of its NIC, each value proved: the null guest tells one of them wrongly at a time, and the VM is
- * destroyed with that one named. Here with networks that others bring, which need no privilege. */
-#include "tests/e2e/factory_support.h"
+ * destroyed with that one named. First with networks that others bring, which need no privilege, then in slots. */
+#include "tests/e2e/factory_net.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +28,16 @@ static void set_script(const char *text)
     vf_null_set_default(&s);
 }
 
+static void add_dns(struct vf_spec *spec, const char *const *dns)
+{
+    for (size_t n = 0; dns && dns[n]; n++) {
+        spec->network.dns.v = realloc(spec->network.dns.v, (n + 2) * sizeof(char *));
+        spec->network.dns.v[n] = strdup(dns[n]);
+        spec->network.dns.v[n + 1] = NULL;
+        spec->network.dns.n = n + 1;
+    }
+}
+
 static struct vf_spec null_spec(int64_t mtu, const char *const *dns)
 {
     struct vf_spec spec = fac_tiny("null", VF_ACCEL_TCG, NULL);
@@ -35,12 +45,7 @@ static struct vf_spec null_spec(int64_t mtu, const char *const *dns)
     spec.vmm = VF_SPEC_VMM_NULL;
     spec.network.mode = VF_NETWORK_EXTERNAL;
     spec.network.mtu = mtu;
-    for (size_t n = 0; dns && dns[n]; n++) {
-        spec.network.dns.v = realloc(spec.network.dns.v, (n + 2) * sizeof(char *));
-        spec.network.dns.v[n] = strdup(dns[n]);
-        spec.network.dns.v[n + 1] = NULL;
-        spec.network.dns.n = n + 1;
-    }
+    add_dns(&spec, dns);
     cr_assert_eq(vf_spec_check(&spec, &e), 0, "%s", e.msg);
     return spec;
 }
@@ -129,4 +134,73 @@ Test(factory_network_proofs, an_agent_of_before, .timeout = 60)
     vf_generation_unref(gen);
     vf_spec_free(&spec);
     fac_close(&f);
+}
+
+/* ---- in slots */
+
+struct lie {
+    const char *how, *words;
+};
+/* As the null guest's script and the tiny guest's command line call them. */
+static const struct lie lies_in_slots[] = {
+    {"wrong-mac", "the guest's NIC did not take its MAC address"},
+    {"wrong-mtu", "the guest's NIC did not take its MTU"},
+    {"wrong-ipv4", "the guest's NIC did not take its IPv4 address"},
+    {"wrong-ipv6", "the guest's NIC did not take its IPv6 address"},
+    {"wrong-gateway-mac", "the guest's NIC did not take its gateway's MAC address"},
+    {"wrong-dns", "the guest's NIC did not take its resolvers"},
+    {"no-dns", "the guest's NIC did not take its resolvers"},
+};
+#define N_LIES_IN_SLOTS (sizeof(lies_in_slots) / sizeof(*lies_in_slots))
+
+Test(factory_network_proofs, each_value_of_a_slot_is_proved, .timeout = 120)
+{
+    struct facnet n;
+    struct vf_error e;
+    facnet_open(&n, "factory_network_proofs", "each_value_of_a_slot_is_proved", 8, NULL);
+    struct vf_spec spec = facnet_null("null", VF_NETWORK_NAT);
+    add_dns(&spec, resolvers);
+    struct vf_generation *gen = fac_build(&n.f, &spec);
+    struct vf_instance *vm = fac_clone(&n.f, gen);
+    cr_expect_str_eq(vf_instance_proof(vm)->mac, "02:76:6d:00:00:02");
+    /* Woken, it is told all of it again. */
+    cr_assert_eq(vf_sync_park(&n.f.sync, vm, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_sync_wake(&n.f.sync, vm, &e), 0, "%s", e.msg);
+    fac_destroy(&n.f, vm);
+    for (size_t i = 0; i < N_LIES_IN_SLOTS; i++) {
+        char script[64];
+        snprintf(script, sizeof(script), "agent:%s", lies_in_slots[i].how);
+        set_script(script);
+        fac_clone_fails(&n.f, gen, VF_PROOF_FAILED, lies_in_slots[i].words);
+    }
+    facnet_expect_taken(&n, 0, "all liars destroyed");
+    vf_generation_unref(gen);
+    vf_spec_free(&spec);
+    /* An agent of before knows neither IPv6 nor the gateway's MAC: nobody has asked for those. */
+    set_script("agent:old-net");
+    spec = facnet_null("old", VF_NETWORK_NAT);
+    gen = fac_build(&n.f, &spec);
+    fac_destroy(&n.f, fac_clone(&n.f, gen));
+    vf_generation_unref(gen);
+    vf_spec_free(&spec);
+    facnet_close(&n);
+}
+
+/* A real guest, which begins to lie once it is frozen: its clones do. */
+Test(factory_network_proofs, a_real_guest_that_lies, .timeout = 180)
+{
+    struct facnet n;
+    FACNET_KVM_OR_SKIP("factory_network_proofs", "a_real_guest_that_lies");
+    facnet_open(&n, "factory_network_proofs", "a_real_guest_that_lies", 8, NULL);
+    for (size_t i = 0; i < N_LIES_IN_SLOTS; i++) {
+        struct vf_spec spec = facnet_tiny("liar", VF_NETWORK_NAT);
+        add_dns(&spec, resolvers);
+        free(spec.boot.cmdline);
+        cr_assert_gt(asprintf(&spec.boot.cmdline, "misbehave-frozen=%s", lies_in_slots[i].how), 0);
+        struct vf_generation *gen = fac_build(&n.f, &spec);
+        fac_clone_fails(&n.f, gen, VF_PROOF_FAILED, lies_in_slots[i].words);
+        vf_generation_unref(gen);
+        vf_spec_free(&spec);
+    }
+    facnet_close(&n);
 }
