@@ -66,16 +66,16 @@ static bool switched_off(struct vf_cli *cli)
     return vf_doctor_setting(cli, "network", wanted, sizeof(wanted)) && strcmp(wanted, "off") == 0;
 }
 
-/* Namespaces are kept as mounts: in a mount namespace of the daemon's own nobody else sees them. */
+/* Namespaces are kept as mounts: in a mount namespace of the daemon's own nobody else sees them, this command neither. */
 static bool has_own_mounts(long pid)
 {
-    char path[64], own[64], first[64];
+    char path[64], its[64], ours[64];
     ssize_t n, m;
 
     snprintf(path, sizeof(path), "/proc/%ld/ns/mnt", pid);
-    n = readlink(path, own, sizeof(own));
-    m = readlink("/proc/1/ns/mnt", first, sizeof(first));
-    return n > 0 && m > 0 && (n != m || memcmp(own, first, (size_t)n) != 0);
+    n = readlink(path, its, sizeof(its));
+    m = readlink("/proc/self/ns/mnt", ours, sizeof(ours));
+    return n > 0 && m > 0 && (n != m || memcmp(its, ours, (size_t)n) != 0);
 }
 
 static void look_privileges(struct vf_cli *cli, struct vf_finding *ret)
@@ -98,8 +98,8 @@ static void look_privileges(struct vf_cli *cli, struct vf_finding *ret)
     else if (w.daemon && has_own_mounts(w.pid))
         vf_find(ret, VF_FINDING_WARN,
                 "take what gives it one out of the unit; docs/operations.md has the list",
-                "vmfactoryd runs in a mount namespace of its own: neither the host nor its next "
-                "start sees the VMs' network namespaces");
+                "vmfactoryd runs in another mount namespace than this command: if it is not the "
+                "host's, nobody else sees the VMs' network namespaces");
     else
         vf_find(ret, VF_FINDING_OK, NULL, "%s has CAP_NET_ADMIN and CAP_SYS_ADMIN",
                 w.daemon ? "vmfactoryd" : "this user");
@@ -259,22 +259,18 @@ static void look_forwarding(struct vf_cli *cli, struct vf_finding *ret)
 {
     bool there4, there6, on4 = forwards("/proc/sys/net/ipv4/ip_forward", &there4);
     bool on6 = forwards("/proc/sys/net/ipv6/conf/all/forwarding", &there6);
-    char by_daemon[16] = "";
 
     if (switched_off(cli)) {
         ret->verdict = VF_FINDING_SKIPPED;
         return;
     }
-    vf_doctor_setting(cli, "network_forwarding", by_daemon, sizeof(by_daemon));
     if (on4 && (on6 || !there6))
         vf_find(ret, VF_FINDING_OK, NULL, "IPv4%s", there6 ? " and IPv6" : "; there is no IPv6");
-    else if (strcmp(by_daemon, "true") == 0)
-        vf_find(ret, VF_FINDING_OK, NULL,
-                "vmfactoryd switches it on with its first network (network_forwarding)");
     else
         vf_find(ret, VF_FINDING_WARN,
                 "in a file of /etc/sysctl.d: net.ipv4.ip_forward=1, "
-                "net.ipv6.conf.all.forwarding=1, then sysctl --system; or set network_forwarding",
+                "net.ipv6.conf.all.forwarding=1, then sysctl --system; or set network_forwarding "
+                "and restart vmfactoryd",
                 "the host does not forward %s: VMs of mode nat reach nothing",
                 on4      ? "IPv6"
                 : on6    ? "IPv4"
