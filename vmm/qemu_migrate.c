@@ -112,5 +112,8 @@ int vf_qemu_restore(struct vf_vm *vm, int dirfd, struct vf_error *err)
     VF_CLEANUP_FD int fd = openat(dirfd, VF_QEMU_STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return vf_fail_errno(err, errno, "state file '" VF_QEMU_STATE_FILE "'");
-    return migrate(q, fd, "migrate-incoming", err);
+    /* A clone has not moved: its NIC has nothing to announce, least of all the template's MAC. */
+    int r = vf_qmp_execute(&q->qmp, "migrate-set-parameters", "{\"announce-rounds\":0}", -1,
+                           on_step, q, err);
+    return r < 0 ? r : migrate(q, fd, "migrate-incoming", err);
 }
