@@ -157,7 +157,7 @@ UNIT_MORE := $(CLIENT_SRC) $(filter-out %/main.c,$(COMMAND_SRC))
 $(B)/tests/unit: $(call obj,$(UNIT_SRC) $(UNIT_MORE)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lssl -lcriterion
-$(B)/tests/e2e: $(call obj,$(E2E_SRC) $(COMMON_SRC)) $(LIB)
+$(B)/tests/e2e: $(call obj,$(E2E_SRC) $(COMMON_SRC) $(CLIENT_SRC)) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(SANFLAGS) -o $@ $^ $(PKG_LIBS) -lssl -lcriterion
 $(B)/tests/%.so: tests/preload/%.c Makefile

@@ -157,7 +157,7 @@ static int read_network(const struct body *body, struct vf_api *a, const struct 
     int r = 0;
 
     if (body->has_ports) {
-        r = vf_ports_read(&body->ports, ports, err);
+        vf_ports_read(&body->ports, ports);
         o->ports = ports;
         o->n_ports = (int)body->ports.n;
         o->has_ports = true;

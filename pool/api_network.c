@@ -246,19 +246,12 @@ int vf_network_read(const struct vf_network_body *b, const struct vf_caller *who
 
 /* ---- ports */
 
-int vf_ports_read(const struct vf_json_array *ports, struct vf_port *ret, struct vf_error *err)
+void vf_ports_read(const struct vf_json_array *ports, struct vf_port *ret)
 {
     const struct vf_port_body *b = ports->items;
 
-    for (size_t i = 0; i < ports->n; i++) {
+    for (size_t i = 0; i < ports->n; i++)
         ret[i] = (struct vf_port){.protocol = b[i].protocol == 0 ? IPPROTO_TCP : IPPROTO_UDP,
                                   .port = (uint16_t)b[i].host,
                                   .guest = (uint16_t)b[i].guest};
-        for (size_t k = 0; k < i && ret[i].port != 0; k++)
-            if (ret[k].port == ret[i].port && ret[k].protocol == ret[i].protocol)
-                return vf_fail(err, VF_INVALID_ARGUMENT,
-                               "ports[%zu].host: %s port %d is that of ports[%zu], too", i,
-                               protocols[b[i].protocol], ret[i].port, k);
-    }
-    return 0;
 }

@@ -18,6 +18,6 @@ struct vf_port_body {
 };
 extern const struct vf_json_field vf_port_body_fields[];
 /* ports: of struct vf_port_body, at most VF_PORTS_MAX. */
-int vf_ports_read(const struct vf_json_array *ports, struct vf_port *ret, struct vf_error *err);
+void vf_ports_read(const struct vf_json_array *ports, struct vf_port *ret);
 
 #endif

@@ -119,5 +119,12 @@ static int take_ports(struct vf_acquire *a, const struct vf_acquire_options *o,
 int vf_brought_take(struct vf_acquire *a, const struct vf_acquire_options *o, struct vf_error *err)
 {
     int r = o->network ? bring(a, o->network, err) : 0;
-    return r == 0 && o->has_ports ? take_ports(a, o, err) : r;
+    if (r == 0 && o->has_ports)
+        r = take_ports(a, o, err);
+    if (r < 0 || o->network || !vf_pool_is_external(a->pool))
+        return r;
+    vf_fail(err, VF_INVALID_ARGUMENT,
+            "network: is missing, and template %s has the network mode external",
+            a->pool->spec.name);
+    return vf_hint(err, "name a namespace and a tap, or bring the tap's descriptors");
 }

@@ -5,11 +5,13 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "pool/api.h"
 #include "pool/exec_frames.h"
 #include "templates/registry.h"
 #include "templates/spec.h"
 #include "tests/e2e/daemon_support.h"
+#include "tests/e2e/net_support.h"
 
 TestSuite(api_contract, .timeout = 120);
 
@@ -416,6 +418,56 @@ static void taps(struct talk *t)
     dmn_hang_up(&c);
 }
 
+/* Its traffic is counted every few seconds; no event tells. */
+static void wait_counted(struct talk *t, const char *path)
+{
+    int64_t deadline = vf_deadline_after_ms(DMN_LONG_MS), packets = -1;
+
+    while (packets < 0 && vf_deadline_left_ms(deadline) > 0) {
+        struct vf_json *vm = dmn_json(&t->d, 200, "GET", path, NULL);
+
+        packets = dmn_int(vm, "network.traffic.in.packets");
+        vf_json_delete(vm);
+        if (packets < 0)
+            usleep(50000);
+    }
+    cr_expect_geq(packets, 0);
+}
+
+/* VMs with slots and with what was brought: their answers, and what is taken and used up. */
+static void slots(struct talk *t)
+{
+    char *text, path[128];
+    struct vf_json *vm;
+
+    ASK(201, "POST", "/v1/templates",
+        "{\"name\":\"nat\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},\"network\":{\"egress\":{"
+        "\"policy\":\"list\",\"list\":[{\"to\":\"192.0.2.0/"
+        "24\",\"protocol\":\"tcp\",\"first_port\":80}]},"
+        "\"dns\":[\"192.0.2.53\"],\"ports\":[{\"guest\":80}]}}");
+    ASK(201, "POST", "/v1/templates",
+        "{\"name\":\"out\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},\"network\":{\"mode\":"
+        "\"external\"}}");
+    BAD("POST", "/v1/templates", "{\"name\":\"nat\",\"network\":{\"mode\":\"nat\",\"mtu\":100}}");
+    text = ask(t, 201, "POST", "/v1/vms",
+               "{\"template\":\"nat\",\"ports\":[{\"guest\":80,\"host\":8080},{\"guest\":53,"
+               "\"protocol\":\"udp\"}]}");
+    vm = vf_json_parse(text, strlen(text));
+    snprintf(path, sizeof(path), "/v1/vms/%s", dmn_str(vm, "id"));
+    cr_expect_str_eq(dmn_str(vm, "network.mode"), "nat");
+    vf_json_delete(vm);
+    free(text);
+    wait_counted(t, path);
+    ASK(200, "GET", path, NULL);
+    ASK(409, "POST", "/v1/vms", "{\"template\":\"nat\",\"ports\":[{\"guest\":80,\"host\":8080}]}");
+    ASK(201, "POST", "/v1/vms", "{\"template\":\"nat\"}");
+    ASK(201, "POST", "/v1/vms",
+        "{\"template\":\"out\",\"network\":{\"namespace\":\"/run/netns/blue\",\"tap\":\"tap3\","
+        "\"mac\":\"02:00:00:00:00:03\",\"address4\":\"10.1.2.3/24\",\"gateway4\":\"10.1.2.1\","
+        "\"address6\":\"fd00::3/64\",\"gateway6\":\"fe80::1\"}}");
+    ASK(400, "POST", "/v1/vms", "{\"template\":\"out\"}");
+}
+
 static void not_for_everyone(struct talk *t)
 {
     static const struct {
@@ -485,12 +537,16 @@ static void ends(struct talk *t)
     ASK(400, "DELETE", "/v1/templates/web?force=true", NULL);
     ASK(404, "DELETE", "/v1/templates/wep", NULL);
     ASK(204, "DELETE", "/v1/templates/web", NULL);
+    ASK(204, "DELETE", "/v1/templates/nat", NULL);
+    ASK(204, "DELETE", "/v1/templates/out", NULL);
     ASK(200, "GET", "/v1/events?follow=false", NULL);
 }
 
 Test(api_contract, what_is_answered_is_documented_and_what_is_documented_is_answered)
 {
-    static const char *const args[] = {"--set", "max_body_bytes=65536", NULL};
+    static const char *const args[] = {
+        "--set", "max_body_bytes=65536",           "--set", "network=on",
+        "--set", "network_prefixes=10.210.0.0/28", NULL};
     struct talk talk = {0}, *t = &talk;
     char command[300];
 
@@ -498,6 +554,8 @@ Test(api_contract, what_is_answered_is_documented_and_what_is_documented_is_answ
         fprintf(stderr, "SKIPPED api_contract.answers: to call as another user takes root\n");
         cr_skip_test();
     }
+    net_enter("api_contract", "answers");
+    net_shell("ip netns add blue; ip -n blue tuntap add tap3 mode tap vnet_hdr");
     dmn_open(&t->d, args);
     snprintf(t->file, sizeof(t->file), "%.63s/answers", t->d.dir);
     t->f = fopen(t->file, "we");
@@ -507,6 +565,7 @@ Test(api_contract, what_is_answered_is_documented_and_what_is_documented_is_answ
     pools(t);
     vms(t);
     taps(t);
+    slots(t);
     not_for_everyone(t);
     too_long(t);
     ends(t);

@@ -21,6 +21,7 @@
 #define EVERY_MS 1000
 #define SOURCES 4
 #define MAX_TEMPLATES 256
+#define SLOT_MODES 2
 
 static const char *const sources[SOURCES] = {"hit", "standby", "clone", "cold"};
 
@@ -29,7 +30,11 @@ struct counts {
     int64_t acquires[SOURCES];
     double hit_p50_s, hit_p99_s;
 };
+struct slots { /* of networks */
+    int64_t capacity, taken, ready, making, dirty;
+};
 struct look {
+    struct slots slots[SLOT_MODES];
     struct counts t[MAX_TEMPLATES];
     size_t n;
     int64_t at_us;
@@ -41,6 +46,8 @@ struct top {
     int now; /* the newer one; the other is the one before */
     bool two;
 };
+
+static const char *const slot_modes[SLOT_MODES] = {"nat", "bridge"};
 
 static volatile sig_atomic_t over;
 
@@ -61,6 +68,36 @@ static void connect_stats(struct top *top)
     if (vmfactory_connect(path, &top->stats, NULL) == 0)
         vmfactory_set_timeout_ms(top->stats, EVERY_MS);
     free(path);
+}
+
+static void read_slots(const struct vf_json *stats, struct look *l)
+{
+    const struct vf_json *slots = vf_json_get(stats, "network_slots"),
+                         *capacity = vf_json_get(stats, "network_slot_capacity");
+
+    for (int i = 0; i < SLOT_MODES; i++) {
+        const struct vf_json *s = vf_json_get(slots, slot_modes[i]);
+
+        l->slots[i] =
+            (struct slots){.capacity = vf_json_int(vf_json_get(capacity, slot_modes[i]), 0),
+                           .taken = vf_json_int(vf_json_get(s, "taken"), 0),
+                           .ready = vf_json_int(vf_json_get(s, "ready"), 0),
+                           .making = vf_json_int(vf_json_get(s, "making"), 0),
+                           .dirty = vf_json_int(vf_json_get(s, "dirty"), 0)};
+    }
+}
+
+static void print_slots(const struct look *l, FILE *out)
+{
+    for (int i = 0; i < SLOT_MODES; i++) {
+        const struct slots *s = &l->slots[i];
+
+        if (s->capacity > 0)
+            fprintf(out,
+                    "\n%s networks: %" PRId64 " taken, %" PRId64 " ready, %" PRId64
+                    " making, %" PRId64 " dirty, of %" PRId64 "\n",
+                    slot_modes[i], s->taken, s->ready, s->making, s->dirty, s->capacity);
+    }
 }
 
 /* Reads the counters; false: there are none. */
@@ -91,6 +128,7 @@ static bool look(struct top *top, struct look *l)
         c->hit_p50_s = vf_json_double(vf_json_get(hit, "p50_s"), 0);
         c->hit_p99_s = vf_json_double(vf_json_get(hit, "p99_s"), 0);
     }
+    read_slots(j, l);
     vf_json_delete(j);
     return true;
 }
@@ -189,8 +227,10 @@ static int frame(struct top *top, FILE *out)
     vf_json_delete(pools);
     top->now = !top->now;
     counted = look(top, &top->looks[top->now]);
-    if (counted)
+    if (counted) {
         print_acquires(top, out);
+        print_slots(&top->looks[top->now], out);
+    }
     top->two = counted;
     r = vf_cli_request(top->cli, "GET", "/v1/vms", NULL, NULL, &vms);
     if (r != 0)

@@ -1,0 +1,435 @@
+/* Networks over the API: what answers name, what is refused and how, and VMs of the mode external on the test's own taps,
+ * by name and by descriptors, through HTTP, the client library and the command. The daemon runs in namespaces of the
+ * test's own.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "tests/e2e/daemon_guest.h"
+#include "tests/e2e/net_support.h"
+#include "tests/e2e/support.h"
+#include "tests/e2e/taps_support.h"
+#include "tools/client/vmfactory-client.h"
+
+TestSuite(api_network, .timeout = 180);
+
+#define SUITE "api_network"
+#define WHO_PORT 7
+
+unsigned if_nametoindex(const char *name); /* net/if.h does not go with linux/if.h */
+
+static const char *const on[] = {"--set", "network=on", "--set",
+                                 "network_prefixes=10.210.0.0/24,fd76:6d01::/120", NULL};
+
+/* A template of VMs in memory. */
+static void add_null(struct dmn *d, const char *name, const char *network)
+{
+    char body[400];
+
+    snprintf(body, sizeof(body),
+             "{\"name\":\"%s\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},\"network\":%s}", name,
+             network);
+    free(dmn_call(d, 201, "POST", "/v1/templates", body));
+}
+
+static struct vf_json *acquire(struct dmn *d, int want, const char *name, const char *more)
+{
+    char body[600];
+
+    snprintf(body, sizeof(body), "{\"template\":\"%s\"%s%s}", name, more[0] != '\0' ? "," : "",
+             more);
+    return dmn_json(d, want, "POST", "/v1/vms", body);
+}
+
+static void refused(struct dmn *d, int want, const char *name, const char *more, const char *words)
+{
+    struct vf_json *j = acquire(d, want, name, more);
+    const char *text = dmn_str(j, "error.message");
+
+    cr_expect_not_null(strstr(text, words), "'%s' is not in: %s", words, text);
+    vf_json_delete(j);
+}
+
+static void release(struct dmn *d, const struct vf_json *vm)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/v1/vms/%.20s", dmn_str(vm, "id"));
+    free(dmn_call(d, 204, "DELETE", path, NULL));
+}
+
+/* ---- slots */
+
+static void expect_nat(const struct vf_json *vm)
+{
+    struct stat st;
+
+    cr_expect_str_eq(dmn_str(vm, "network.mode"), "nat");
+    cr_expect_eq(strncmp(dmn_str(vm, "network.address4"), "10.210.0.", 9), 0);
+    cr_expect_eq(strncmp(dmn_str(vm, "network.address6"), "fd76:6d01::", 11), 0);
+    cr_expect_eq(stat(dmn_str(vm, "network.namespace"), &st), 0, "%s",
+                 dmn_str(vm, "network.namespace"));
+    cr_expect_gt(if_nametoindex(dmn_str(vm, "network.interface")), 0);
+    cr_expect_str_eq(dmn_str(vm, "network.guest.mac"), "02:76:6d:00:00:02");
+    cr_expect_str_eq(dmn_str(vm, "network.guest.address4"), "172.31.255.2");
+    cr_expect_str_eq(dmn_str(vm, "network.guest.gateway4"), "172.31.255.1");
+    cr_expect_str_eq(dmn_str(vm, "network.guest.address6"), "fd76:6d00::2");
+    cr_expect_str_eq(dmn_str(vm, "network.guest.gateway6"), "fd76:6d00::1");
+}
+
+Test(api_network, answers_name_address_namespace_and_ports)
+{
+    struct vf_json *a, *b, *shown;
+    char path[64];
+    struct dmn d;
+
+    net_enter(SUITE, "answers_name_address_namespace_and_ports");
+    dmn_open(&d, on);
+    add_null(&d, "web", "{\"ports\":[{\"guest\":22}]}");
+    a = acquire(&d, 201, "web",
+                "\"ports\":[{\"guest\":80,\"host\":8080},{\"guest\":53,\"protocol\":\"udp\"}]");
+    expect_nat(a);
+    cr_expect_str_eq(dmn_str(a, "network.ports.0.protocol"), "tcp");
+    cr_expect_eq(dmn_int(a, "network.ports.0.host"), 8080);
+    cr_expect_eq(dmn_int(a, "network.ports.0.guest"), 80);
+    cr_expect_str_eq(dmn_str(a, "network.ports.1.protocol"), "udp");
+    cr_expect_geq(dmn_int(a, "network.ports.1.host"), 30000);
+    cr_expect_leq(dmn_int(a, "network.ports.1.host"), 32767);
+    cr_expect_eq(dmn_int(a, "network.ports.1.guest"), 53);
+    refused(&d, 409, "web", "\"ports\":[{\"guest\":80,\"host\":8080}]", "8080");
+    b = acquire(&d, 201, "web", "");
+    expect_nat(b);
+    cr_expect_str_neq(dmn_str(b, "network.address4"), dmn_str(a, "network.address4"));
+    cr_expect_str_neq(dmn_str(b, "network.namespace"), dmn_str(a, "network.namespace"));
+    cr_expect_eq(dmn_int(b, "network.ports.0.guest"), 22, "the spec's");
+    vf_json_delete(b);
+    snprintf(path, sizeof(path), "/v1/vms/%.20s", dmn_str(a, "id"));
+    shown = dmn_json(&d, 200, "GET", path, NULL);
+    expect_nat(shown);
+    cr_expect_str_eq(dmn_str(shown, "network.address4"), dmn_str(a, "network.address4"));
+    cr_expect_eq(dmn_int(shown, "network.ports.0.host"), 8080);
+    vf_json_delete(shown);
+    release(&d, a);
+    vf_json_delete(a);
+    /* Its port is free again, and none is none. */
+    a = acquire(&d, 201, "web", "\"ports\":[{\"guest\":80,\"host\":8080}]");
+    cr_expect_eq(dmn_int(a, "network.ports.0.host"), 8080);
+    vf_json_delete(a);
+    a = acquire(&d, 201, "web", "\"ports\":[]");
+    cr_expect_null(vf_json_at(dmn_get(a, "network.ports"), 0));
+    vf_json_delete(a);
+    dmn_close(&d);
+}
+
+Test(api_network, without_an_address_left_callers_are_told_to_come_again)
+{
+    static const char *const few[] = {
+        "--set", "network=on",      "--set", "network_prefixes=10.210.0.0/30",
+        "--set", "network_ahead=1", NULL};
+    struct vf_json *first, *j;
+    struct dmn_conn c;
+    struct dmn d;
+    char *text;
+
+    net_enter(SUITE, "without_an_address_left");
+    dmn_open(&d, few);
+    add_null(&d, "web", "{}");
+    first = acquire(&d, 201, "web", "\"require\":[\"cold\"]");
+    vf_json_delete(acquire(&d, 201, "web", "\"require\":[\"cold\"]"));
+    dmn_dial(&d, &c, "api.sock");
+    dmn_ask(&c, "POST", "/v1/vms", NULL, "{\"template\":\"web\",\"require\":[\"cold\"]}");
+    cr_expect_eq(dmn_head(&c), 429);
+    cr_assert_not_null(dmn_header(&c, "Retry-After"));
+    cr_expect_geq(atoi(dmn_header(&c, "Retry-After")), 1);
+    text = dmn_rest(&c);
+    cr_expect_not_null(strstr(text, "prefixes are in use"), "%s", text);
+    free(text);
+    dmn_hang_up(&c);
+    release(&d, first);
+    vf_json_delete(first);
+    j = acquire(&d, 201, "web", "\"require\":[\"cold\"]");
+    vf_json_delete(j);
+    dmn_close(&d);
+}
+
+/* ---- external */
+
+Test(api_network, what_does_not_fit_the_mode_is_refused)
+{
+    struct dmn_conn c;
+    struct dmn d;
+    char more[100];
+    int tap;
+
+    net_enter(SUITE, "what_does_not_fit_the_mode");
+    dmn_open(&d, on);
+    add_null(&d, "bare", "{\"mode\":\"none\"}");
+    add_null(&d, "web", "{}");
+    add_null(&d, "out", "{\"mode\":\"external\"}");
+    refused(&d, 400, "bare", "\"ports\":[{\"guest\":80}]",
+            "ports: template bare has the network mode none");
+    refused(&d, 400, "out", "\"ports\":[{\"guest\":80}]",
+            "ports: template out has the network mode external");
+    refused(&d, 400, "bare", "\"network\":{\"tap\":\"tap0\"}", "network: template bare");
+    refused(&d, 400, "web", "\"network\":{\"tap\":\"tap0\"}", "network: template web");
+    refused(&d, 400, "out", "",
+            "network: is missing, and template out has the network mode external");
+    refused(&d, 400, "out", "\"network\":{}", "network.tap: is missing");
+    refused(&d, 400, "out", "\"network\":{\"namespace\":\"blue\",\"tap\":\"tap0\"}",
+            "network.namespace: must be an absolute path");
+    refused(&d, 400, "out", "\"network\":{\"tap\":\"sixteen-letters-\"}", "network.tap: ");
+    refused(&d, 400, "web", "\"ports\":[{\"guest\":1,\"host\":5},{\"guest\":2,\"host\":5}]",
+            "ports[1].host: ");
+    /* Refused at once, a token stays as it was. */
+    tap = taps_make("tap7", TAPS_FLAGS);
+    snprintf(more, sizeof(more), "\"network\":{\"taps\":\"%.40s\"}", taps_bring(&d, &c, &tap, 1));
+    refused(&d, 400, "web", more, "network: template web");
+    vf_json_delete(acquire(&d, 201, "out", more));
+    refused(&d, 409, "out", more, "network.taps: these taps were used for a VM already");
+    dmn_hang_up(&c);
+    close(tap);
+    dmn_close(&d);
+}
+
+static void add_tiny(struct gst *g)
+{
+    char body[1000];
+
+    snprintf(
+        body, sizeof(body),
+        "{\"name\":\"out\",\"accel\":\"tcg\",\"memory\":{\"size_mib\":32},\"boot\":{\"kernel\":"
+        "\"%s\",\"cmdline\":\"quiet\"},\"agent\":{\"channel\":\"serial\"},"
+        "\"network\":{\"mode\":\"external\"}}",
+        sup_guest_file("tiny.elf"));
+    free(dmn_call(&g->d, 201, "POST", "/v1/templates", body));
+}
+
+static const char *const tiny_on[] = {"--set", "network=on", NULL};
+
+/* Who answers at the address: the machine-id that it says, from this namespace or that one. */
+static void expect_answers(int ns, const char *address, const char *machine_id)
+{
+    struct vf_ip to = net_ip(address);
+    int fd = net_udp(ns, to.family == AF_INET ? "0.0.0.0" : "::", 0);
+    const char *got;
+
+    net_udp_send(fd, &to, WHO_PORT, "who");
+    got = net_udp_receive(fd, NET_TIMEOUT_MS, NULL, NULL);
+    cr_assert_not_null(got, "no answer from %s", address);
+    cr_expect_str_eq(got, machine_id);
+    close(fd);
+}
+
+#define ADDRESSES(n)                                                                             \
+    "\"mac\":\"02:00:00:00:00:0" #n "\",\"address4\":\"192.168.77." #n                           \
+    "/24\",\"gateway4\":\"192.168.77.1\",\"address6\":\"fd77::" #n "/64\",\"gateway6\":\"fd77::" \
+    "1\""
+
+/* The test has a tap and the VM gets copies of its descriptor: packets go to and fro, of a cold boot and of clones. */
+Test(api_network, a_vm_on_a_tap_that_was_brought_by_descriptor)
+{
+    const char *missing = gst_missing(false);
+    char more[400], token[40];
+    struct vf_json *vm;
+    struct dmn_conn c;
+    struct gst g;
+    int tap;
+
+    if (missing[0] != '\0')
+        sup_skip(SUITE, "by_descriptor", "%s", missing);
+    net_enter(SUITE, "by_descriptor");
+    gst_prepare(&g, tiny_on);
+    dmn_start(&g.d);
+    add_tiny(&g);
+    for (int i = 0; i < 2; i++) {
+        if (i == 1) {
+            free(dmn_call(&g.d, 202, "POST", "/v1/templates/out/build", NULL));
+            dmn_wait_for(&g.d, "/v1/templates/out", "generation", 1);
+        }
+        tap = taps_make("tap7", TAPS_FLAGS);
+        snprintf(token, sizeof(token), "%s", taps_bring(&g.d, &c, &tap, 1));
+        close(tap); /* the daemon has its own */
+        snprintf(more, sizeof(more), "\"network\":{\"taps\":\"%s\"," ADDRESSES(2) "}", token);
+        vm = acquire(&g.d, 201, "out", more);
+        dmn_hang_up(&c);
+        cr_expect_str_eq(dmn_str(vm, "source"), i == 0 ? "cold" : "clone");
+        cr_expect_str_eq(dmn_str(vm, "network.mode"), "external");
+        cr_expect_str_eq(dmn_str(vm, "proof.mac"), "02:00:00:00:00:02");
+        net_shell("ip addr add 192.168.77.1/24 dev tap7; ip addr add fd77::1/64 dev tap7 nodad;"
+                  "ip link set tap7 up");
+        expect_answers(-1, "192.168.77.2", dmn_str(vm, "proof.machine_id"));
+        expect_answers(-1, "fd77::2", dmn_str(vm, "proof.machine_id"));
+        release(&g.d, vm);
+        vf_json_delete(vm);
+        /* Nobody holds the tap any more, so it is gone with its last descriptor. */
+        cr_expect_eq(net_count_links("tap7"), 0);
+    }
+    gst_close(&g);
+}
+
+static void make_blue(void)
+{
+    net_shell("ip netns add blue; ip -n blue link set lo up; ip -n blue tuntap add tap3 mode tap "
+              "vnet_hdr;"
+              "ip -n blue addr add 192.168.77.1/24 dev tap3;"
+              "ip -n blue addr add fd77::1/64 dev tap3 nodad; ip -n blue link set tap3 up");
+}
+
+/* By path and name: the VMM runs in that namespace, and only there. */
+Test(api_network, a_vm_on_a_tap_that_was_named)
+{
+    const char *missing = gst_missing(false);
+    struct stat ns, own;
+    char path[64];
+    struct vf_json *vm;
+    struct gst g;
+    int fd;
+
+    if (missing[0] != '\0')
+        sup_skip(SUITE, "named", "%s", missing);
+    net_enter(SUITE, "named");
+    make_blue();
+    gst_prepare(&g, tiny_on);
+    dmn_start(&g.d);
+    add_tiny(&g);
+    vm = acquire(
+        &g.d, 201, "out",
+        "\"network\":{\"namespace\":\"/run/netns/blue\",\"tap\":\"tap3\"," ADDRESSES(3) "}");
+    cr_expect_str_eq(dmn_str(vm, "network.namespace"), "/run/netns/blue");
+    snprintf(path, sizeof(path), "/proc/%lld/ns/net", (long long)dmn_int(vm, "pid"));
+    cr_assert_eq(stat(path, &own), 0);
+    cr_assert_eq(stat("/run/netns/blue", &ns), 0);
+    cr_expect(own.st_ino == ns.st_ino && own.st_dev == ns.st_dev);
+    fd = open("/run/netns/blue", O_RDONLY | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    expect_answers(fd, "192.168.77.3", dmn_str(vm, "proof.machine_id"));
+    expect_answers(fd, "fd77::3", dmn_str(vm, "proof.machine_id"));
+    close(fd);
+    release(&g.d, vm);
+    vf_json_delete(vm);
+    /* What is not ours stays. */
+    cr_expect_str_eq(net_shell("ip -n blue -o link show tap3 | grep -c tap3"), "1\n");
+    vm = acquire(&g.d, 201, "out",
+                 "\"network\":{\"namespace\":\"/run/netns/blue\",\"tap\":\"tap3\"}");
+    vf_json_delete(vm);
+    gst_close(&g);
+}
+
+/* ---- as programs and people do it */
+
+Test(api_network, the_library_brings_taps_and_reads_networks)
+{
+    static const struct vmfactory_port ports[] = {{.guest = 80, .host = 8080},
+                                                  {.guest = 53, .udp = true}};
+    struct vmfactory_acquire_options o = {.template_name = "web", .ports = ports, .n_ports = 2};
+    struct vmfactory_external e = {.n_tap_fds = 1, .mac = "02:00:00:00:00:07"};
+    struct vmfactory_error err;
+    struct vmfactory_vm vm;
+    struct vmfactory *h;
+    char path[120];
+    struct dmn d;
+    int tap;
+
+    net_enter(SUITE, "the_library");
+    dmn_open(&d, on);
+    add_null(&d, "web", "{}");
+    add_null(&d, "out", "{\"mode\":\"external\"}");
+    snprintf(path, sizeof(path), "%s/api.sock", d.run);
+    cr_assert_eq(vmfactory_connect(path, &h, &err), 0, "%s", err.message);
+    cr_assert_eq(vmfactory_acquire(h, &o, &vm, &err), 0, "%s", err.message);
+    cr_expect_str_eq(vm.network_mode, "nat");
+    cr_expect_eq(strncmp(vm.address4, "10.210.0.", 9), 0, "%s", vm.address4);
+    cr_expect_eq(strncmp(vm.address6, "fd76:6d01::", 11), 0, "%s", vm.address6);
+    cr_expect_eq(strncmp(vm.netns, "/run/netns/vf-", 14), 0, "%s", vm.netns);
+    cr_expect_gt(if_nametoindex(vm.interface), 0);
+    cr_expect_eq(vm.n_ports, 2);
+    cr_expect(vm.ports[0].host == 8080 && vm.ports[1].udp && vm.ports[1].host >= 30000);
+    vmfactory_vm_free(&vm);
+    cr_expect_eq(vmfactory_acquire(h, &o, &vm, &err), -EBUSY);
+    cr_expect_eq(err.status, 409);
+
+    tap = taps_make("tap7", TAPS_FLAGS);
+    e.tap_fds = &tap;
+    o = (struct vmfactory_acquire_options){.template_name = "out", .external = &e};
+    cr_assert_eq(vmfactory_acquire(h, &o, &vm, &err), 0, "%s", err.message);
+    cr_expect_str_eq(vm.network_mode, "external");
+    cr_expect_not_null(strstr(vm.json, "\"mac\":\"02:00:00:00:00:07\""), "%s", vm.json);
+    cr_expect_eq(vmfactory_release(h, vm.id, &err), 0);
+    vmfactory_vm_free(&vm);
+    close(tap);
+    tap = open("/dev/null", O_RDWR | O_CLOEXEC);
+    cr_expect_eq(vmfactory_acquire(h, &o, &vm, &err), -EINVAL);
+    cr_expect_not_null(strstr(err.message, "descriptor 0 is no tap"), "%s", err.message);
+    close(tap);
+    vmfactory_close(h);
+    dmn_close(&d);
+}
+
+/* Runs a line of shell in which V is the command; what it printed. */
+static const char *command(struct dmn *d, int want, const char *line)
+{
+    static char out[8192];
+    char socket[120], binary[4200];
+    const char *tests = getenv("VF_TESTS");
+    FILE *f;
+    size_t n;
+    int status;
+
+    snprintf(socket, sizeof(socket), "%s/api.sock", d->run);
+    snprintf(binary, sizeof(binary), "%.4000s/../vmfactory", tests != NULL ? tests : "build/tests");
+    setenv("VMFACTORY_SOCKET", socket, 1);
+    setenv("V", binary, 1);
+    f = popen(line, "re");
+    cr_assert_not_null(f);
+    n = fread(out, 1, sizeof(out) - 1, f);
+    out[n] = '\0';
+    status = pclose(f);
+    cr_expect_eq(WEXITSTATUS(status), want, "%s: %d: %s", line, WEXITSTATUS(status), out);
+    return out;
+}
+
+#define HAS(text, what)                                                         \
+    do {                                                                        \
+        const char *text_ = (text);                                             \
+        cr_expect_not_null(strstr(text_, what), "no '%s' in: %s", what, text_); \
+    } while (0)
+
+Test(api_network, the_command_publishes_and_shows)
+{
+    struct dmn d;
+    const char *text;
+
+    net_enter(SUITE, "the_command");
+    make_blue();
+    dmn_open(&d, on);
+    add_null(&d, "web", "{}");
+    add_null(&d, "out", "{\"mode\":\"external\"}");
+    text = command(&d, 0, "$V acquire web --publish 8080:80 --publish 5353:53/udp 2>&1");
+    HAS(text, "network: nat 10.210.0.");
+    HAS(text, "namespace /run/netns/vf-");
+    HAS(text, "ports 8080->80 5353->53/udp");
+    text = command(&d, 0, "$V ps");
+    HAS(text, "ADDRESS");
+    HAS(text, "10.210.0.");
+    HAS(text, "/run/netns/vf-");
+    HAS(text, "8080->80 5353->53/udp");
+    HAS(command(&d, 0, "$V ps --json"),
+        "\"ports\":[{\"protocol\":\"tcp\",\"host\":8080,\"guest\":80}");
+    text = command(&d, 0, "$V top");
+    HAS(text, "nat networks: ");
+    HAS(text, " dirty, of 128");
+    HAS(text, "8080->80 5353->53/udp");
+    HAS(command(&d, 1, "$V acquire web --publish 8080:80 2>&1"), "8080");
+    HAS(command(&d, 2, "$V acquire web --publish 80:http 2>&1"), "--publish: must be [HOST:]GUEST");
+    HAS(command(&d, 2, "$V run web --publish 0 -- true 2>&1"), "--publish: must be [HOST:]GUEST");
+    HAS(command(&d, 0, "$V acquire out --netns /run/netns/blue --tap tap3 2>&1"),
+        "network: external, namespace /run/netns/blue");
+    HAS(command(&d, 1, "$V acquire out --netns /run/netns/blue 2>&1"), "network.tap: is missing");
+    command(&d, 0, "$V run out --netns /run/netns/blue --tap tap3 -- true");
+    dmn_close(&d);
+}
