@@ -198,15 +198,25 @@ static struct stock *find(struct vf_networks *n, int mode, const struct vf_net_s
     return NULL;
 }
 
-/* One that nobody has taken for longest gives way. NULL: all are in the making. */
-static struct stock *add(struct vf_networks *n, int mode, const struct vf_net_shape *shape)
+/* Which one gives way: one that is not wanted, or that nobody has taken for longest. NULL: all are in the making. */
+static struct stock *least(struct vf_networks *n)
 {
     struct stock *s = NULL;
-    if (n->n_stock < MAX_SHAPES)
-        s = &n->stock[n->n_stock++];
-    for (int i = 0; i < MAX_SHAPES && n->n_stock == MAX_SHAPES && !(s && s->wanted == 0); i++)
-        if (!n->stock[i].making && (!s || n->stock[i].taken_us < s->taken_us))
-            s = &n->stock[i];
+    for (int i = 0; i < n->n_stock; i++) {
+        struct stock *at = &n->stock[i];
+        if (at->making)
+            continue;
+        if (at->wanted == 0)
+            return at;
+        if (!s || at->taken_us < s->taken_us)
+            s = at;
+    }
+    return s;
+}
+
+static struct stock *add(struct vf_networks *n, int mode, const struct vf_net_shape *shape)
+{
+    struct stock *s = n->n_stock < MAX_SHAPES ? &n->stock[n->n_stock++] : least(n);
     if (s)
         *s = (struct stock){.mode = mode, .shape = *shape, .taken_us = vf_now_us()};
     return s;

@@ -130,6 +130,17 @@ static void first_packet(struct vf_net *slot, struct samples *to)
     close(fd);
 }
 
+/* A port of the host's, as a lease brings one, and none again. */
+static void publish(struct vf_net *slot, struct samples *to)
+{
+    static const struct vf_port any = {.protocol = IPPROTO_TCP, .guest = 80};
+    struct vf_port got;
+    struct vf_error e;
+    int64_t start_us = vf_now_us();
+    must(vf_net_publish(slot, &any, 1, &got, &e), "publish", &e);
+    sample(to, start_us);
+}
+
 /* A few packets, so that there is something to wipe. */
 static void use(struct vf_net *slot)
 {
@@ -158,8 +169,10 @@ int main(int argc, char **argv)
                           closing = {.name = "destroy all others at once"},
                           commands = {.name = "make, by ip and nft"},
                           idle = {.name = "recycle, unused"},
+                          published = {.name = "publish a port"},
                           first = {.name = "first packet, host to guest"};
-    struct vf_nets_config cfg = {.run_dir = "/run/net", .prefixes = prefixes};
+    struct vf_nets_config cfg = {
+        .run_dir = "/run/net", .prefixes = prefixes, .first_port = 30000, .last_port = 32767};
     int slots = argc > 1 ? atoi(argv[1]) : 500, failures = 0;
     struct vf_nets *s;
     struct vf_error e;
@@ -206,6 +219,7 @@ int main(int argc, char **argv)
             first_packet(all[i], &first);
     }
     for (int i = 0; i < 100 && i < slots - failures; i++) {
+        publish(all[i], &published);
         use(all[i]);
         int64_t start_us = vf_now_us();
         must(vf_net_give_back(all[i], NULL, &e), "give back", &e);
@@ -232,8 +246,8 @@ int main(int argc, char **argv)
 
     printf("%-44s %8s %8s %8s %6s\n", "µs", "median", "p90", "max", "n");
     struct samples *rows[] = {&make_few,  &bare.all,      &bare.namespace, &bare.tap, &bare.veth,
-                              &make_many, &bare_many.all, &commands,       &take,     &first,
-                              &recycle,   &idle,          &destroy,        &closing};
+                              &make_many, &bare_many.all, &commands,       &take,     &published,
+                              &first,     &recycle,       &idle,           &destroy,  &closing};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         show(rows[i]);
     printf("make: %.2f times the bare system calls; ip and nft take %.1f times as long\n",
