@@ -102,6 +102,9 @@ struct stage_series *find_stage(struct result *r, const char *name); /* or NULL 
 /* What a daemon does, and whether it grows; tools/bench/daemon.h. Each adds its figures. */
 int bench_daemon(struct bench *b, const char *specs, struct vf_error *err);
 int bench_soak(struct bench *b, const char *specs, struct vf_error *err);
+/* Networks: the process leaves the machine's network before all else. */
+int bench_nets_enter(struct vf_error *err);
+int bench_nets(struct bench *b, const char *specs, struct vf_error *err);
 void figures_table(struct bench *b);
 void figures_json(struct bench *b, struct vf_json_writer *w);
 

@@ -10,6 +10,7 @@
  *     daemon_cycles.c  clients that acquire, hold, release
  *     daemon_many.c    figures of 1,000 VMs, and of 64 clients
  *     daemon_soak.c    does it grow?
+ *     daemon_nets.c    VMs with a network beside the same without
  *     daemon_report.c  the table and the JSON
  */
 #ifndef VF_TOOLS_BENCH_DAEMON_H

@@ -10,7 +10,7 @@
 #include <string.h>
 #include "tools/bench/bench.h"
 
-enum { PART_CHAIN = 1, PART_DAEMON = 2, PART_SOAK = 4, PART_SAVES = 8 };
+enum { PART_CHAIN = 1, PART_DAEMON = 2, PART_SOAK = 4, PART_SAVES = 8, PART_NETS = 16 };
 
 static int usage(int status)
 {
@@ -31,6 +31,9 @@ static int usage(int status)
         "  --chain, --daemon, --soak, --save-scaling    only the clone chain, only a daemon's "
         "speed, only\n"
         "                  whether it grows, only saves of both sizes; together: these\n"
+        "  --networks      only what networks cost a daemon's callers; needs root, and leaves this "
+        "machine's\n"
+        "                  own network alone\n"
         "  --soaks N       cycles of the soak, null driver (10000); --soaks-qemu N: QEMU, tiny "
         "guest (200)\n"
         "  --json          for programs\n",
@@ -137,6 +140,7 @@ int main(int argc, char **argv)
                                             {"daemon", no_argument, NULL, 'D'},
                                             {"soak", no_argument, NULL, 'S'},
                                             {"save-scaling", no_argument, NULL, 'W'},
+                                            {"networks", no_argument, NULL, 'N'},
                                             {"soaks", required_argument, NULL, 'k'},
                                             {"soaks-qemu", required_argument, NULL, 'K'},
                                             {"help", no_argument, NULL, 'h'},
@@ -211,6 +215,9 @@ int main(int argc, char **argv)
         case 'W':
             parts |= PART_SAVES;
             break;
+        case 'N':
+            parts |= PART_NETS;
+            break;
         case 'k':
             b->soak_null = number(optarg, 10000000);
             break;
@@ -231,6 +238,10 @@ int main(int argc, char **argv)
         b->wanted[bench_vmms[i]] = true;
 
     struct vf_error err;
+    if (parts & PART_NETS && bench_nets_enter(&err) < 0) {
+        fprintf(stderr, "vmfactory-bench: %s\n  %s\n", err.msg, err.hint);
+        return 1;
+    }
     int r = open_all(b, &o, &err);
     if (r == 0 && parts & (PART_CHAIN | PART_SAVES))
         r = run_chain(b, specs, only, &err);
@@ -238,6 +249,8 @@ int main(int argc, char **argv)
         r = bench_daemon(b, specs, &err);
     if (r == 0 && parts & PART_SOAK)
         r = bench_soak(b, specs, &err);
+    if (r == 0 && parts & PART_NETS)
+        r = bench_nets(b, specs, &err);
     if (r == 0)
         report(b, parts, stages, json);
     vf_sync_close(&b->sync);
