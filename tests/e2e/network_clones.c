@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "vmm/vmm.h"
 
 TestSuite(network_clones, .timeout = 180);
 
@@ -333,6 +334,33 @@ static void rates(const struct sup_target *t, const char *name)
     close_all(&w, &vm, 1);
 }
 ON_EACH_VMM(rates)
+
+/* ---- paused in between */
+
+/* The first packet after it was woken, and what it says itself then, too. */
+static void parked_and_woken(const struct sup_target *t, const char *name)
+{
+    struct world w;
+    struct vf_instance *vm;
+    struct vf_vmm_caps caps;
+    struct vf_error e;
+    open_plain(&w, t, name, &vm, 1);
+    vf_vmm_find(t->driver)->capabilities(vf_vm_info_of(vf_instance_vm(vm))->version, &caps);
+    for (int i = 0; i < 3 && caps.park_paused; i++) {
+        cr_assert_eq(vf_sync_park(&w.n.f.sync, vm, &e), 0, "%s", e.msg);
+        cr_assert_eq(vf_sync_wake(&w.n.f.sync, vm, &e), 0, "%s", e.msg);
+        const struct family *a = &families[i % 2];
+        int out = net_udp(w.far.outside.ns, a->out, 7000);
+        world_order(vm, a->family, "send %s 7000 awake", a->out);
+        cr_expect_not_null(net_udp_receive(out, NET_TIMEOUT_MS, NULL, NULL));
+        cr_expect_str_eq(world_tell(vm, a->family, "who"), vf_instance_proof(vm)->machine_id);
+        close(out);
+    }
+    close_all(&w, &vm, 1);
+    if (!caps.park_paused)
+        sup_skip("network_clones", name, "is never parked paused");
+}
+ON_EACH_VMM(parked_and_woken)
 
 /* ---- long packets */
 
