@@ -124,7 +124,7 @@ $(foreach p,$(filter-out vmfactory,$(PROGRAMS)),$(eval $(call program,$(p))))
 CLIENT_SRC := $(wildcard tools/client/*.c)
 CLIENT_BASE := base/clock.c base/error.c base/utf8.c $(wildcard base/json*.c)
 COMMAND_SRC := $(wildcard tools/vmfactory/*.c)
-CLIENT_SO := libvmfactory-client.so.0
+CLIENT_SO := libvmfactory-client.so.1
 MADE_FROM_COMMAND := $(addprefix build/,man/vmfactory.1 completion.bash completion.zsh)
 CLIENT_ALL := $(addprefix build/,libvmfactory-client.a $(CLIENT_SO) example-acquire) $(MADE_FROM_COMMAND)
 all: $(if $(SAN),,$(CLIENT_ALL))

@@ -2,6 +2,6 @@
 #ifndef VF_BASE_VERSION_H
 #define VF_BASE_VERSION_H
 
-#define VF_VERSION "0.5.0"
+#define VF_VERSION "0.6.0"
 
 #endif
