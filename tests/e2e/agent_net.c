@@ -289,17 +289,17 @@ Test(agent_net, refuses_what_can_not_be, .timeout = 60)
         struct value value[2];
         const char *words;
     } bad[] = {
-        {{{VF_TAG_MAC, 5, "\2\x11\x22\x33\x44"}}, "a field is malformed"},
+        {{{VF_TAG_MAC, 5, "\2\x11\x22\x33\x44"}}, "field 11 is malformed"},
         {{{VF_TAG_MAC, 6, "\3\x11\x22\x33\x44\x55"}}, "MAC address"},
-        {{{VF_TAG_MTU, 4, "\0\0\1\0"}}, "a field is malformed"},
+        {{{VF_TAG_MTU, 4, "\0\0\1\0"}}, "field 26 is malformed"},
         {{{VF_TAG_MTU, 4, "\xff\xff\0\0"}}, "MTU"},
-        {{{VF_TAG_IPV4, 9, "\x0a\1\2\3\x21\x0a\1\2\1"}}, "a field is malformed"},
-        {{{VF_TAG_IPV6, 32, "0123456789abcdef0123456789abcdef"}}, "a field is malformed"},
+        {{{VF_TAG_IPV4, 9, "\x0a\1\2\3\x21\x0a\1\2\1"}}, "field 12 is malformed"},
+        {{{VF_TAG_IPV6, 32, "0123456789abcdef0123456789abcdef"}}, "field 25 is malformed"},
         {{{VF_TAG_IPV6, 33,
            "\xff\2\0\0\0\0\0\0\0\0\0\0\0\0\0\1\x40\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"}},
          "IPv6 address"},
         {{{VF_TAG_GATEWAY_MAC, 6, "\2\x76\x6d\0\0\1"}}, "gateway's MAC address"},
-        {{{VF_TAG_DNS, 5, "12345"}}, "a field is malformed"},
+        {{{VF_TAG_DNS, 5, "12345"}}, "field 27 is malformed"},
     };
     struct place p;
     place_open(&p, "refuses_what_can_not_be");

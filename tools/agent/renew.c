@@ -168,9 +168,10 @@ struct fields {
     struct net_fields net;
 };
 
-/* Returns NULL, or what is wrong with the message. */
+/* Returns NULL, or what is wrong with the message, until the next call. */
 static const char *collect(const struct vf_wire_frame *f, struct fields *ret)
 {
+    static char words[32];
     size_t pos = 0, len;
     uint16_t tag;
     const uint8_t *p;
@@ -205,8 +206,10 @@ static const char *collect(const struct vf_wire_frame *f, struct fields *ret)
         default:
             good = renew_net_collect(tag, p, len, &ret->net);
         }
-        if (!good)
-            return "a field is malformed";
+        if (!good) {
+            snprintf(words, sizeof(words), "field %u is malformed", tag);
+            return words;
+        }
     }
     return more < 0 ? "the message is malformed" : NULL;
 }
