@@ -231,9 +231,11 @@ static int set_ipv6_word(const struct nic *nic, const char *name, char value)
     if (is[0] == value && is[1] == 0)
         return 0;
     int fd = open(path, O_WRONLY | O_CLOEXEC);
-    int err = fd < 0 || write(fd, &value, 1) != 1 ? -errno : 0;
-    if (fd >= 0)
-        close(fd);
+    if (fd < 0)
+        return -errno;
+    ssize_t n = write(fd, &value, 1);
+    int err = n == 1 ? 0 : n < 0 ? -errno : -EIO;
+    close(fd);
     return err;
 }
 
@@ -335,32 +337,46 @@ static int set_neighbour(const struct net_address *a, const uint8_t mac[6])
     return nl_send(&m);
 }
 
+static const int families[] = {AF_INET, AF_INET6};
+#define N_FAMILIES (sizeof(families) / sizeof(*families))
+
+/* What there is of a family into ret, without a gateway if there is nothing. 0 or -errno. */
+static int find_gateway(int family, struct net_address *ret)
+{
+    *ret = (struct net_address){.family = family};
+    int err = net_get_address(family, ret);
+    return err == -EADDRNOTAVAIL ? 0 : err;
+}
+
 int net_set_gateway_mac(const uint8_t mac[6])
 {
-    static const int families[] = {AF_INET, AF_INET6};
     struct net_address a;
-    int err = 0, n = 0;
+    int n = 0;
 
-    for (unsigned i = 0; err == 0 && i < sizeof(families) / sizeof(*families); i++) {
-        if (net_get_address(families[i], &a) != 0 || !has_gateway(&a))
-            continue;
-        err = set_neighbour(&a, mac);
-        n++;
+    for (unsigned i = 0; i < N_FAMILIES; i++) {
+        int err = find_gateway(families[i], &a);
+        if (err == 0 && has_gateway(&a)) {
+            err = set_neighbour(&a, mac);
+            n++;
+        }
+        if (err != 0)
+            return err;
     }
-    return err == 0 && n == 0 ? -ENETUNREACH : err;
+    return n == 0 ? -ENETUNREACH : 0;
 }
 
 int net_get_gateway_mac(const uint8_t due[6], uint8_t ret_mac[6])
 {
-    static const int families[] = {AF_INET, AF_INET6};
     struct net_address a;
     struct neighbour n;
 
     memcpy(ret_mac, due, 6);
-    for (unsigned i = 0; i < sizeof(families) / sizeof(*families); i++) {
-        if (net_get_address(families[i], &a) != 0 || !has_gateway(&a))
+    for (unsigned i = 0; i < N_FAMILIES; i++) {
+        int err = find_gateway(families[i], &a);
+        if (err == 0 && !has_gateway(&a))
             continue;
-        int err = get_neighbour(&a, &n);
+        if (err == 0)
+            err = get_neighbour(&a, &n);
         if (err != 0)
             return err;
         if (!n.permanent)

@@ -65,15 +65,15 @@ static ssize_t receive(void)
     return n == 0 || (size_t)n > sizeof(answer) ? -EIO : n;
 }
 
-/* Whether h ends the answer; then what it says is in ret_err. */
+/* Whether h ends the answer; then what it says is in ret_err. A list that was cut short says so with its end. */
 static bool is_end(const struct nlmsghdr *h, int *ret_err)
 {
-    const struct nlmsgerr *e = nl_head(h, sizeof(*e));
+    const int *error = nl_head(h, sizeof(*error)); /* what both begin with */
 
     if (h->nlmsg_type == NLMSG_ERROR)
-        *ret_err = e ? e->error : -EIO;
+        *ret_err = error ? *error : -EIO;
     else if (h->nlmsg_type == NLMSG_DONE)
-        *ret_err = 0;
+        *ret_err = error ? *error : 0;
     return h->nlmsg_type == NLMSG_ERROR || h->nlmsg_type == NLMSG_DONE;
 }
 
