@@ -143,11 +143,12 @@ static void take_arp(const uint8_t *from_mac, const uint8_t *p, size_t len)
     net_send(ETHERNET + 28);
 }
 
-/* Hands on what is for port 7. */
+/* Hands on what is for port 7. Nothing comes from there but what another guest was ordered to send or answers: two of
+ * them that could reach each other would go on answering forever. */
 static void take_udp(const uint8_t *from_mac, const uint8_t *from, const uint8_t *to, bool v6,
                      const uint8_t *p, size_t len)
 {
-    if (len < UDP || get16(p + 2) != TALK_PORT)
+    if (len < UDP || get16(p + 2) != TALK_PORT || get16(p) == TALK_PORT)
         return;
     size_t told = get16(p + 4);
     if (told < UDP || told > len)
