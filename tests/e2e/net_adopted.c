@@ -8,57 +8,9 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "net/networks.h"
-#include "tests/e2e/net_support.h"
+#include "tests/e2e/networks_support.h"
 
 TestSuite(net_adopted, .timeout = 60);
-
-#define MAKE_BRIDGE \
-    "ip link add br0 type bridge; ip addr add 192.168.77.1/24 dev br0; ip link set br0 up"
-
-static const char *const nat[] = {"10.210.0.0/24", "fd76:6d01::/120", NULL};
-static const char *const bridge[] = {"192.168.77.0/24", NULL};
-static const struct vf_networks_config plain = {
-    .run_dir = NET_RUN, .prefixes = nat, .first_port = 30000, .last_port = 30003};
-
-static struct vf_networks *open_networks(const struct vf_networks_config *cfg)
-{
-    struct vf_networks *n = NULL;
-    struct vf_error e;
-    cr_assert_eq(vf_networks_open(cfg, &n, &e), 0, "%s (%s)", e.msg, e.hint);
-    return n;
-}
-
-static struct vf_net *take(struct vf_networks *n, enum vf_network_mode mode)
-{
-    struct vf_net *slot = NULL;
-    struct vf_error e;
-    cr_assert_eq(vf_networks_take(n, mode, &net_plain, &slot, &e), 0, "%s (%s)", e.msg, e.hint);
-    return slot;
-}
-
-static void give_back(struct vf_net *slot)
-{
-    struct vf_error e;
-    cr_expect_eq(vf_net_give_back(slot, NULL, &e), 0, "%s", e.msg);
-}
-
-static void nothing_is_left(void)
-{
-    cr_expect_eq(net_count_names(), 0);
-    cr_expect_eq(net_count_links("vf"), 0);
-    cr_expect_str_empty(net_shell("nft list ruleset"));
-    cr_expect_str_empty(net_shell("find " NET_RUN " -type f"));
-}
-
-static void refuse_ports(struct vf_net *slot, const struct vf_port *p, int n, enum vf_code code,
-                         const char *says)
-{
-    struct vf_error e;
-    cr_expect_lt(vf_net_publish(slot, p, n, NULL, &e), 0, "%s", says);
-    cr_expect_eq(e.code, code, "%s", e.msg);
-    cr_expect(strstr(e.msg, says), "%s", e.msg);
-}
 
 static pid_t run_before(const struct vf_networks_config *cfg)
 {
@@ -86,7 +38,7 @@ Test(net_adopted, what_is_in_use_is_adopted_and_the_rest_swept)
 {
     static const struct vf_port again[] = {{IPPROTO_UDP, 8080, 82}, {IPPROTO_UDP, 30000, 81}},
                                 web = {IPPROTO_UDP, 8080, 80};
-    struct vf_networks_config cfg = plain;
+    struct vf_networks_config cfg = nets_plain;
     struct vf_net *a = NULL, *b;
     struct vf_net_info info;
     struct net_packet got;
@@ -94,15 +46,15 @@ Test(net_adopted, what_is_in_use_is_adopted_and_the_rest_swept)
     struct vf_error e;
     int status;
     net_enter("net_adopted", "what_is_in_use_is_adopted_and_the_rest_swept");
-    net_shell(MAKE_BRIDGE "; ip link add out0 type veth peer name in0; ip addr add " NET_HOST4
-                          "/24 dev out0; ip link set out0 up");
+    net_shell(NETS_MAKE_BRIDGE "; ip link add out0 type veth peer name in0; ip addr add " NET_HOST4
+                               "/24 dev out0; ip link set out0 up");
     cfg.bridge = "br0";
-    cfg.bridge_prefixes = bridge;
+    cfg.bridge_prefixes = nets_on_bridge;
     pid_t pid = run_before(&cfg);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert(WIFSIGNALED(status));
 
-    struct vf_networks *n = open_networks(&cfg);
+    struct vf_networks *n = nets_open(&cfg);
     cr_assert_eq(vf_networks_adopt(n, VF_NETWORK_NAT, 0, -1, &a, &e), 0, "%s", e.msg);
     cr_assert_eq(vf_networks_sweep(n, &sweep, &e), 0, "%s", e.msg);
     cr_expect_eq(sweep.removed, 2, "one of each mode");
@@ -114,8 +66,8 @@ Test(net_adopted, what_is_in_use_is_adopted_and_the_rest_swept)
     cr_expect_eq(info.ports[0].port + info.ports[1].port, 8080 + 30000);
 
     /* Its ports are known, so nobody else gets them, and they can be changed; its policy is still in force. */
-    b = take(n, VF_NETWORK_NAT);
-    refuse_ports(b, &web, 1, VF_CONFLICT, "8080 leads to another VM");
+    b = nets_take(n, VF_NETWORK_NAT);
+    nets_refuse_ports(b, &web, 1, VF_CONFLICT, "8080 leads to another VM");
     cr_assert_eq(vf_networks_publish(n, a, again, 2, NULL, &e), 0, "%s", e.msg);
     const char *rules = net_shell("nft list table inet vmfactory");
     cr_expect(strstr(rules, "8080 : 10.210.0.1 . 82"), "%s", rules);
@@ -135,10 +87,10 @@ Test(net_adopted, what_is_in_use_is_adopted_and_the_rest_swept)
     cr_assert(net_guest_receive(b, NET_TIMEOUT_MS, &got));
     cr_expect_str_eq(got.text, "to the other");
     close(s);
-    give_back(a);
-    give_back(b);
+    nets_give_back(a);
+    nets_give_back(b);
     vf_networks_close(n);
-    nothing_is_left();
+    nets_nothing_is_left();
 }
 
 /* A process in the slot's namespace, like a VMM that lives on. */
@@ -178,12 +130,12 @@ static void adopt_without_name(const char *lose)
     struct vf_net_stats stats;
     struct vf_sweep sweep;
     struct vf_error e;
-    struct vf_networks *n = open_networks(&plain);
-    a = take(n, VF_NETWORK_NAT);
+    struct vf_networks *n = nets_open(&nets_plain);
+    a = nets_take(n, VF_NETWORK_NAT);
     struct net_packet p = net_packet(a, NET_OUT4, 7000, "counted");
     net_guest_send(a, &p);
-    give_back(a); /* what was counted until here is another's */
-    a = take(n, VF_NETWORK_NAT);
+    nets_give_back(a); /* what was counted until here is another's */
+    a = nets_take(n, VF_NETWORK_NAT);
     p.text[0] = 0;
     net_guest_send(a, &p);
     vf_net_info(a, &info);
@@ -192,7 +144,7 @@ static void adopt_without_name(const char *lose)
     vf_net_forget(a);
     vf_networks_close(n);
 
-    n = open_networks(&plain);
+    n = nets_open(&nets_plain);
     int right = netns_of(vmm), wrong = netns_of(getpid());
     cr_expect_lt(vf_networks_adopt(n, VF_NETWORK_NAT, 0, -1, &a, &e), 0);
     cr_expect_lt(vf_networks_adopt(n, VF_NETWORK_NAT, 0, wrong, &a, &e), 0);
@@ -206,7 +158,7 @@ static void adopt_without_name(const char *lose)
     /* Its name leads to where its VMM is; another one's does not. */
     vf_net_forget(a);
     vf_networks_close(n);
-    n = open_networks(&plain);
+    n = nets_open(&nets_plain);
     cr_expect_lt(vf_networks_adopt(n, VF_NETWORK_NAT, 0, wrong, &a, &e), 0);
     cr_expect_eq(e.code, VF_CONFLICT, "%s", e.msg);
     cr_assert_eq(vf_networks_adopt(n, VF_NETWORK_NAT, 0, right, &a, &e), 0, "%s", e.msg);
@@ -214,9 +166,9 @@ static void adopt_without_name(const char *lose)
     waitpid(vmm, NULL, 0);
     close(right);
     close(wrong);
-    give_back(a);
+    nets_give_back(a);
     vf_networks_close(n);
-    nothing_is_left();
+    nets_nothing_is_left();
 }
 
 Test(net_adopted, a_slot_whose_name_is_gone_is_adopted_by_its_vmms_namespace)

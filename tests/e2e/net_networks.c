@@ -6,42 +6,12 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include "net/networks.h"
-#include "tests/e2e/net_support.h"
+#include "tests/e2e/networks_support.h"
 
 TestSuite(net_networks, .timeout = 60);
 
-#define MAKE_BRIDGE \
-    "ip link add br0 type bridge; ip addr add 192.168.77.1/24 dev br0; ip link set br0 up"
-
-static const char *const nat[] = {"10.210.0.0/24", "fd76:6d01::/120", NULL};
 static const char *const few[] = {"10.210.0.0/30", NULL}; /* two */
-static const char *const bridge[] = {"192.168.77.0/24", NULL};
 static const char *const gateways[] = {"192.168.77.1", NULL};
-static const struct vf_networks_config plain = {
-    .run_dir = NET_RUN, .prefixes = nat, .first_port = 30000, .last_port = 30003};
-
-static struct vf_networks *open_networks(const struct vf_networks_config *cfg)
-{
-    struct vf_networks *n = NULL;
-    struct vf_error e;
-    cr_assert_eq(vf_networks_open(cfg, &n, &e), 0, "%s (%s)", e.msg, e.hint);
-    return n;
-}
-
-static struct vf_net *take(struct vf_networks *n, enum vf_network_mode mode)
-{
-    struct vf_net *slot = NULL;
-    struct vf_error e;
-    cr_assert_eq(vf_networks_take(n, mode, &net_plain, &slot, &e), 0, "%s (%s)", e.msg, e.hint);
-    return slot;
-}
-
-static void give_back(struct vf_net *slot)
-{
-    struct vf_error e;
-    cr_expect_eq(vf_net_give_back(slot, NULL, &e), 0, "%s", e.msg);
-}
 
 static struct vf_nets_counts counts(struct vf_networks *n, enum vf_network_mode mode)
 {
@@ -61,28 +31,20 @@ static int restock(struct vf_networks *n)
     return steps;
 }
 
-static void nothing_is_left(void)
-{
-    cr_expect_eq(net_count_names(), 0);
-    cr_expect_eq(net_count_links("vf"), 0);
-    cr_expect_str_empty(net_shell("nft list ruleset"));
-    cr_expect_str_empty(net_shell("find " NET_RUN " -type f"));
-}
-
 Test(net_networks, what_was_asked_for_is_kept_ready)
 {
-    struct vf_networks_config cfg = plain;
+    struct vf_networks_config cfg = nets_plain;
     struct vf_net_shape big = net_plain;
     net_enter("net_networks", "what_was_asked_for_is_kept_ready");
     cfg.ahead = 2;
     big.mtu = 9000;
-    struct vf_networks *n = open_networks(&cfg);
+    struct vf_networks *n = nets_open(&cfg);
     cr_expect_eq(restock(n), 0, "nothing was asked for");
-    struct vf_net *a = take(n, VF_NETWORK_NAT); /* none was ready */
+    struct vf_net *a = nets_take(n, VF_NETWORK_NAT); /* none was ready */
     cr_expect_eq(counts(n, VF_NETWORK_NAT).made, 1);
     cr_expect_eq(restock(n), 2);
     cr_expect_eq(counts(n, VF_NETWORK_NAT).ready, 2);
-    struct vf_net *b = take(n, VF_NETWORK_NAT);
+    struct vf_net *b = nets_take(n, VF_NETWORK_NAT);
     cr_expect_eq(counts(n, VF_NETWORK_NAT).made, 3, "a ready one was taken");
     cr_expect_eq(restock(n), 1);
     vf_networks_want(n, VF_NETWORK_NAT, &big, 1);
@@ -92,16 +54,16 @@ Test(net_networks, what_was_asked_for_is_kept_ready)
     vf_networks_want(n, VF_NETWORK_NAT, &big, 0);
     cr_expect_eq(restock(n), 1, "what is wanted no more goes");
     cr_expect_eq(counts(n, VF_NETWORK_NAT).ready, 2);
-    give_back(a);
-    give_back(b);
+    nets_give_back(a);
+    nets_give_back(b);
     cr_expect_eq(restock(n), 0, "two more than wanted are not too many");
     vf_networks_close(n);
-    nothing_is_left();
+    nets_nothing_is_left();
 }
 
 Test(net_networks, all_addresses_taken_is_busy_and_a_ready_one_gives_way)
 {
-    struct vf_networks_config cfg = plain;
+    struct vf_networks_config cfg = nets_plain;
     struct vf_net_shape big = net_plain;
     struct vf_net *slot = NULL;
     struct vf_error e;
@@ -109,10 +71,10 @@ Test(net_networks, all_addresses_taken_is_busy_and_a_ready_one_gives_way)
     net_enter("net_networks", "all_addresses_taken_is_busy_and_a_ready_one_gives_way");
     cfg.prefixes = few;
     big.mtu = 9000;
-    struct vf_networks *n = open_networks(&cfg);
+    struct vf_networks *n = nets_open(&cfg);
     vf_networks_want(n, VF_NETWORK_NAT, &big, 2);
     cr_expect_eq(restock(n), 2);
-    struct vf_net *a = take(n, VF_NETWORK_NAT), *b = take(n, VF_NETWORK_NAT);
+    struct vf_net *a = nets_take(n, VF_NETWORK_NAT), *b = nets_take(n, VF_NETWORK_NAT);
     cr_expect_eq(counts(n, VF_NETWORK_NAT).ready, 0);
     cr_expect_eq(vf_networks_take(n, VF_NETWORK_NAT, &net_plain, &slot, &e), -EAGAIN);
     cr_expect_eq(e.code, VF_BUSY);
@@ -121,12 +83,12 @@ Test(net_networks, all_addresses_taken_is_busy_and_a_ready_one_gives_way)
     cr_expect_eq(vf_networks_restock(n, &more, &e), -EAGAIN);
     cr_expect_not(more, "it is left alone for a while");
     cr_expect_not(vf_networks_short(n));
-    give_back(a);
-    a = take(n, VF_NETWORK_NAT);
-    give_back(a);
-    give_back(b);
+    nets_give_back(a);
+    a = nets_take(n, VF_NETWORK_NAT);
+    nets_give_back(a);
+    nets_give_back(b);
     vf_networks_close(n);
-    nothing_is_left();
+    nets_nothing_is_left();
 }
 
 /* ---- ports */
@@ -150,8 +112,8 @@ Test(net_networks, ports_are_chosen_and_none_is_given_twice)
     struct vf_net_info info;
     struct vf_error e;
     net_enter("net_networks", "ports_are_chosen_and_none_is_given_twice");
-    struct vf_networks *n = open_networks(&plain);
-    struct vf_net *a = take(n, VF_NETWORK_NAT), *b = take(n, VF_NETWORK_NAT);
+    struct vf_networks *n = nets_open(&nets_plain);
+    struct vf_net *a = nets_take(n, VF_NETWORK_NAT), *b = nets_take(n, VF_NETWORK_NAT);
     int listening = listen_on(30001);
     cr_assert_eq(vf_networks_publish(n, a, any, 3, p, &e), 0, "%s", e.msg);
     cr_expect_eq(p[0].port, 30000);
@@ -176,24 +138,15 @@ Test(net_networks, ports_are_chosen_and_none_is_given_twice)
     cr_assert_eq(vf_networks_publish(n, a, NULL, 0, NULL, &e), 0, "%s", e.msg);
     rules = net_shell("nft list table inet vmfactory");
     cr_expect_not(strstr(rules, "10.210.0.1 ."), "%s", rules);
-    give_back(a);
-    give_back(b);
+    nets_give_back(a);
+    nets_give_back(b);
     rules = net_shell("nft list table inet vmfactory");
     cr_expect_not(strstr(rules, "10.210.0.3 ."), "%s", rules);
-    a = take(n, VF_NETWORK_NAT);
+    a = nets_take(n, VF_NETWORK_NAT);
     cr_assert_eq(vf_networks_publish(n, a, any, 3, p, &e), 0, "all are free again: %s", e.msg);
-    give_back(a);
+    nets_give_back(a);
     vf_networks_close(n);
-    nothing_is_left();
-}
-
-static void refuse_ports(struct vf_net *slot, const struct vf_port *p, int n, enum vf_code code,
-                         const char *says)
-{
-    struct vf_error e;
-    cr_expect_lt(vf_net_publish(slot, p, n, NULL, &e), 0, "%s", says);
-    cr_expect_eq(e.code, code, "%s", e.msg);
-    cr_expect(strstr(e.msg, says), "%s", e.msg);
+    nets_nothing_is_left();
 }
 
 Test(net_networks, ports_that_are_taken_are_refused_and_what_was_stays)
@@ -207,16 +160,17 @@ Test(net_networks, ports_that_are_taken_are_refused_and_what_was_stays)
     struct vf_net_info info;
     struct vf_error e;
     net_enter("net_networks", "ports_that_are_taken_are_refused_and_what_was_stays");
-    struct vf_networks *n = open_networks(&plain);
-    struct vf_net *a = take(n, VF_NETWORK_NAT), *b = take(n, VF_NETWORK_NAT);
+    struct vf_networks *n = nets_open(&nets_plain);
+    struct vf_net *a = nets_take(n, VF_NETWORK_NAT), *b = nets_take(n, VF_NETWORK_NAT);
     int listening = listen_on(8081);
     cr_assert_eq(vf_net_publish(a, &web, 1, NULL, &e), 0, "%s", e.msg);
     cr_assert_eq(vf_net_publish(b, any, 1, NULL, &e), 0, "%s", e.msg);
-    refuse_ports(b, free_and_taken, 2, VF_CONFLICT,
-                 "network.ports[1]: tcp port 8080 leads to another VM");
-    refuse_ports(b, own, 2, VF_CONFLICT, "ports[1]: tcp port 8081 is in use by the host itself");
-    refuse_ports(b, twice, 2, VF_INVALID_ARGUMENT, "ports[1]: tcp port 9000 is there twice");
-    refuse_ports(b, nonsense, 1, VF_INVALID_ARGUMENT, "ports[0]");
+    nets_refuse_ports(b, free_and_taken, 2, VF_CONFLICT,
+                      "network.ports[1]: tcp port 8080 leads to another VM");
+    nets_refuse_ports(b, own, 2, VF_CONFLICT,
+                      "ports[1]: tcp port 8081 is in use by the host itself");
+    nets_refuse_ports(b, twice, 2, VF_INVALID_ARGUMENT, "ports[1]: tcp port 9000 is there twice");
+    nets_refuse_ports(b, nonsense, 1, VF_INVALID_ARGUMENT, "ports[0]");
     vf_net_info(b, &info);
     cr_expect_eq(info.n_ports, 1);
     const char *rules = net_shell("nft list table inet vmfactory");
@@ -229,10 +183,10 @@ Test(net_networks, ports_that_are_taken_are_refused_and_what_was_stays)
     cr_assert_eq(vf_net_publish(a, NULL, 0, NULL, &e), 0, "%s", e.msg);
     cr_assert_eq(vf_net_publish(b, free_and_taken, 2, NULL, &e), 0, "%s", e.msg);
     close(listening);
-    give_back(a);
-    give_back(b);
+    nets_give_back(a);
+    nets_give_back(b);
     vf_networks_close(n);
-    nothing_is_left();
+    nets_nothing_is_left();
 }
 
 static int connect_to(const char *address, int port)
@@ -276,45 +230,45 @@ Test(net_networks, a_published_port_answers_the_host_itself_under_each_of_its_ad
               "a_published_port_answers_the_host_itself_under_each_of_its_addresses");
     net_shell("ip link add out0 type veth peer name in0; ip addr add " NET_HOST4 "/24 dev out0;"
               "ip link set out0 up");
-    struct vf_networks *n = open_networks(&plain);
-    struct vf_net *a = take(n, VF_NETWORK_NAT);
+    struct vf_networks *n = nets_open(&nets_plain);
+    struct vf_net *a = nets_take(n, VF_NETWORK_NAT);
     cr_assert_eq(vf_net_publish(a, &web, 1, NULL, &e), 0, "%s", e.msg);
     ask_guest(a, "127.0.0.1", 8080);
     ask_guest(a, NET_HOST4, 8080);
-    give_back(a);
+    nets_give_back(a);
     vf_networks_close(n);
-    nothing_is_left();
+    nets_nothing_is_left();
 }
 
 /* ---- both modes */
 
 Test(net_networks, bridge_and_nat_at_once)
 {
-    struct vf_networks_config cfg = plain;
+    struct vf_networks_config cfg = nets_plain;
     struct vf_net_info x, y;
     struct net_packet got;
     struct vf_error e;
     char text[VF_IP_TEXT];
     net_enter("net_networks", "bridge_and_nat_at_once");
     cfg.bridge = "br0";
-    cfg.bridge_prefixes = bridge;
+    cfg.bridge_prefixes = nets_on_bridge;
     cfg.bridge_gateways = gateways;
-    struct vf_networks *n = open_networks(&cfg);
+    struct vf_networks *n = nets_open(&cfg);
     cr_expect_eq(vf_networks_check(n, VF_NETWORK_NAT, &e), 0);
     cr_expect_eq(vf_networks_check(n, VF_NETWORK_BRIDGE, &e), -ENOENT);
     cr_expect(strstr(e.msg, "mode bridge") && strstr(e.msg, "br0"), "%s", e.msg);
     cr_expect(strstr(e.hint, "ip link add br0"), "%s", e.hint);
     vf_networks_close(n);
 
-    net_shell(MAKE_BRIDGE);
-    n = open_networks(&cfg);
-    struct vf_net *a = take(n, VF_NETWORK_NAT), *b = take(n, VF_NETWORK_BRIDGE);
+    net_shell(NETS_MAKE_BRIDGE);
+    n = nets_open(&cfg);
+    struct vf_net *a = nets_take(n, VF_NETWORK_NAT), *b = nets_take(n, VF_NETWORK_BRIDGE);
     vf_net_info(a, &x);
     vf_net_info(b, &y);
     cr_expect_str_eq(x.name, "vf-0");
     cr_expect_str_eq(y.name, "vfb-0");
     cr_expect_str_eq(vf_ip_text(&y.host4, text), "192.168.77.2");
-    refuse_ports(b, any, 1, VF_UNSUPPORTED, "bridge");
+    nets_refuse_ports(b, any, 1, VF_UNSUPPORTED, "bridge");
     cr_expect_eq(vf_networks_publish(n, b, NULL, 0, NULL, &e), 0, "%s", e.msg);
     int s = net_udp(-1, "0.0.0.0", 0);
     net_udp_send(s, &x.host4, 80, "to nat");
@@ -326,10 +280,10 @@ Test(net_networks, bridge_and_nat_at_once)
     close(s);
     cr_expect_eq(counts(n, VF_NETWORK_NAT).taken, 1);
     cr_expect_eq(counts(n, VF_NETWORK_BRIDGE).taken, 1);
-    give_back(a);
-    give_back(b);
+    nets_give_back(a);
+    nets_give_back(b);
     vf_networks_close(n);
-    nothing_is_left();
+    nets_nothing_is_left();
 }
 
 /* ---- what can't be had */
@@ -337,7 +291,7 @@ Test(net_networks, bridge_and_nat_at_once)
 static void expect_reason(const struct vf_networks_config *cfg, enum vf_network_mode mode,
                           enum vf_code code, const char *says, const char *hint)
 {
-    struct vf_networks *n = open_networks(cfg);
+    struct vf_networks *n = nets_open(cfg);
     struct vf_net *slot = NULL;
     struct vf_error e = {0};
     cr_expect_lt(vf_networks_check(n, mode, &e), 0);
@@ -367,13 +321,13 @@ static void drop(int cap)
 Test(net_networks, without_privileges_the_reason_is_remembered)
 {
     static const char *const conflict[] = {"192.168.77.0/25", NULL};
-    struct vf_networks_config cfg = plain;
+    struct vf_networks_config cfg = nets_plain;
     struct vf_networks *n = NULL;
     struct vf_error e;
     net_enter("net_networks", "without_privileges_the_reason_is_remembered");
-    net_shell(MAKE_BRIDGE);
+    net_shell(NETS_MAKE_BRIDGE);
     cfg.bridge = "br0";
-    cfg.bridge_prefixes = bridge;
+    cfg.bridge_prefixes = nets_on_bridge;
     drop(CAP_NET_ADMIN);
     expect_reason(&cfg, VF_NETWORK_NAT, VF_PERMISSION, "mode nat", "CAP_NET_ADMIN");
     expect_reason(&cfg, VF_NETWORK_BRIDGE, VF_PERMISSION, "mode bridge", "CAP_NET_ADMIN");
@@ -388,7 +342,7 @@ Test(net_networks, without_privileges_the_reason_is_remembered)
 
 Test(net_networks, forwarding_is_demanded_or_switched_on)
 {
-    struct vf_networks_config cfg = plain;
+    struct vf_networks_config cfg = nets_plain;
     struct vf_error e;
     net_enter("net_networks", "forwarding_is_demanded_or_switched_on");
     net_shell("echo 0 >/proc/sys/net/ipv4/ip_forward;"
@@ -396,19 +350,19 @@ Test(net_networks, forwarding_is_demanded_or_switched_on)
     expect_reason(&cfg, VF_NETWORK_NAT, VF_UNSUPPORTED, "does not forward", "network_forwarding");
     cr_expect_str_eq(net_shell("cat /proc/sys/net/ipv4/ip_forward"), "0\n");
     cfg.set_forwarding = true;
-    struct vf_networks *n = open_networks(&cfg);
+    struct vf_networks *n = nets_open(&cfg);
     cr_expect_eq(vf_networks_check(n, VF_NETWORK_NAT, &e), 0, "%s", e.msg);
     cr_expect_str_eq(net_shell("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
     cr_expect_str_eq(net_shell("cat /proc/sys/net/ipv6/conf/all/forwarding"), "1\n");
     vf_networks_close(n);
-    nothing_is_left();
+    nets_nothing_is_left();
 }
 
 Test(net_networks, a_host_without_taps_says_what_it_needs)
 {
-    struct vf_networks_config cfg = plain;
+    struct vf_networks_config cfg = nets_plain;
     net_enter("net_networks", "a_host_without_taps_says_what_it_needs");
     net_shell("mount -t tmpfs none /dev/net");
     expect_reason(&cfg, VF_NETWORK_NAT, VF_UNSUPPORTED, "/dev/net/tun", "modprobe tun");
-    nothing_is_left();
+    nets_nothing_is_left();
 }
