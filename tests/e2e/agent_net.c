@@ -3,14 +3,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -33,9 +30,7 @@ struct place {
 
 static void make_nic(struct place *p)
 {
-    struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI, .ifr_name = "nic0"};
-    p->tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    cr_assert_eq(ioctl(p->tap, TUNSETIFF, &r), 0, "TUNSETIFF: %s", strerror(errno));
+    p->tap = net_tap("nic0", IFF_TAP | IFF_NO_PI);
     /* Of several Ethernet devices the agent takes the first. */
     cr_assert_str_empty(net_shell("ip -o link | grep ether | grep -v ': nic0:' || true"));
 }

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +21,6 @@ TestSuite(api_network, .timeout = 180);
 
 #define SUITE "api_network"
 #define WHO_PORT 7
-
-unsigned if_nametoindex(const char *name); /* net/if.h does not go with linux/if.h */
 
 static const char *const on[] = {"--set", "network=on", "--set",
                                  "network_prefixes=10.210.0.0/24,fd76:6d01::/120", NULL};
@@ -186,7 +185,7 @@ Test(api_network, what_does_not_fit_the_mode_is_refused)
     refused(&d, 400, "web", "\"ports\":[{\"guest\":1,\"host\":5},{\"guest\":2,\"host\":5}]",
             "ports[1].host: ");
     /* Refused at once, a token stays as it was. */
-    tap = taps_make("tap7", TAPS_FLAGS);
+    tap = net_tap("tap7", NET_TAP);
     snprintf(more, sizeof(more), "\"network\":{\"taps\":\"%.40s\"}", taps_bring(&d, &c, &tap, 1));
     refused(&d, 400, "web", more, "network: template web");
     vf_json_delete(acquire(&d, 201, "out", more));
@@ -251,7 +250,7 @@ Test(api_network, a_vm_on_a_tap_that_was_brought_by_descriptor)
             free(dmn_call(&g.d, 202, "POST", "/v1/templates/out/build", NULL));
             dmn_wait_for(&g.d, "/v1/templates/out", "generation", 1);
         }
-        tap = taps_make("tap7", TAPS_FLAGS);
+        tap = net_tap("tap7", NET_TAP);
         snprintf(token, sizeof(token), "%s", taps_bring(&g.d, &c, &tap, 1));
         close(tap); /* the daemon has its own */
         snprintf(more, sizeof(more), "\"network\":{\"taps\":\"%s\"," ADDRESSES(2) "}", token);
@@ -353,7 +352,7 @@ Test(api_network, the_library_brings_taps_and_reads_networks)
     cr_expect_eq(vmfactory_acquire(h, &o, &vm, &err), -EBUSY);
     cr_expect_eq(err.status, 409);
 
-    tap = taps_make("tap7", TAPS_FLAGS);
+    tap = net_tap("tap7", NET_TAP);
     e.tap_fds = &tap;
     o = (struct vmfactory_acquire_options){.template_name = "out", .external = &e};
     cr_assert_eq(vmfactory_acquire(h, &o, &vm, &err), 0, "%s", err.message);

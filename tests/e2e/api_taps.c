@@ -1,6 +1,7 @@
 /* Taps over the API: what is wrong with them is told, tokens are their user's and end with their connection, and the
  * daemon has no descriptor more afterwards, wherever a client leaves. */
 #include <fcntl.h>
+#include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,21 +74,21 @@ Test(api_taps, what_is_wrong_with_descriptors_is_told)
     refused(&d, two, 2, "descriptor 0 is no tap");
     close(two[0]);
     close(two[1]);
-    two[0] = taps_make("", 0);
+    two[0] = net_tap("", 0);
     refused(&d, two, 1, "descriptor 0 is not attached to an interface");
     close(two[0]);
-    two[0] = taps_make("tun7", IFF_TUN | IFF_NO_PI);
+    two[0] = net_tap("tun7", IFF_TUN | IFF_NO_PI);
     refused(&d, two, 1, "(tun7) is a tun, not a tap");
     close(two[0]);
-    two[0] = taps_make("bare", IFF_TAP | IFF_NO_PI);
+    two[0] = net_tap("bare", IFF_TAP | IFF_NO_PI);
     refused(&d, two, 1, "(bare) lacks IFF_VNET_HDR");
     close(two[0]);
-    two[0] = taps_make("queue", TAPS_FLAGS | IFF_MULTI_QUEUE);
+    two[0] = net_tap("queue", NET_TAP | IFF_MULTI_QUEUE);
     cr_assert_eq(ioctl(two[0], TUNSETQUEUE, &(struct ifreq){.ifr_flags = IFF_DETACH_QUEUE}), 0);
     refused(&d, two, 1, "(queue) is a detached queue");
     close(two[0]);
-    two[0] = taps_make("one", TAPS_FLAGS);
-    two[1] = taps_make("other", TAPS_FLAGS);
+    two[0] = net_tap("one", NET_TAP);
+    two[1] = net_tap("other", NET_TAP);
     refused(&d, two, 2, "descriptors 0 and 1 are of two interfaces (one, other)");
     close(two[1]);
     two[1] = dup(two[0]);
@@ -95,7 +96,7 @@ Test(api_taps, what_is_wrong_with_descriptors_is_told)
     close(two[0]);
     close(two[1]);
     for (size_t i = 0; i < 9; i++)
-        many[i] = taps_make("many", TAPS_FLAGS | IFF_MULTI_QUEUE);
+        many[i] = net_tap("many", NET_TAP | IFF_MULTI_QUEUE);
     refused(&d, many, 9, "not all of the descriptors arrived");
     for (size_t i = 0; i < 9; i++)
         close(many[i]);
@@ -113,7 +114,7 @@ Test(api_taps, what_is_wrong_with_the_protocol_is_told)
     net_enter("api_taps", "what_is_wrong_with_the_protocol");
     dmn_open(&d, NULL);
     before = count(&d);
-    tap = taps_make("tap7", TAPS_FLAGS);
+    tap = net_tap("tap7", NET_TAP);
     taps_dial(&d, &c);
     taps_send(&c, "T", 1, NULL, 0);
     expect_refused(&c, "invalid_argument", "no descriptor came with the byte");
@@ -156,7 +157,7 @@ Test(api_taps, descriptors_beyond_the_daemons_limit_leave_none_behind)
     dmn_open(&d, NULL);
     before = count(&d);
     for (size_t i = 0; i < 8; i++)
-        many[i] = taps_make("many", TAPS_FLAGS | IFF_MULTI_QUEUE);
+        many[i] = net_tap("many", NET_TAP | IFF_MULTI_QUEUE);
     taps_dial(&d, &c);
     cr_assert_eq(prlimit(d.pid, RLIMIT_NOFILE, NULL, &limit), 0);
     small = limit;
@@ -181,7 +182,7 @@ Test(api_taps, who_leaves_at_any_step_leaves_no_descriptor_behind)
     dmn_open(&d, NULL);
     before = count(&d);
     for (size_t i = 0; i < 8; i++)
-        many[i] = taps_make("many", TAPS_FLAGS | IFF_MULTI_QUEUE);
+        many[i] = net_tap("many", NET_TAP | IFF_MULTI_QUEUE);
     for (int i = 0; i < 60; i++) {
         dmn_dial(&d, &c, "api.sock");
         dmn_ask(&c, "POST", "/v1/taps", TAPS_UPGRADE, NULL);
@@ -241,7 +242,7 @@ Test(api_taps, a_token_is_its_users_and_ends_with_its_connection)
     dmn_open(&d, NULL);
     dmn_let_all_in(&d);
     dmn_null_template(&d, "web", 0);
-    tap = taps_make("tap7", TAPS_FLAGS);
+    tap = net_tap("tap7", NET_TAP);
     snprintf(token, sizeof(token), "%s", taps_bring(&d, &c, &tap, 1));
     acquire(&d, 404, "00112233445566778899aabbccddeeff", "network.taps: there is no such token");
     become(USER);

@@ -6,12 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/if.h>
-#include <linux/if_tun.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -355,17 +352,6 @@ FOR_EACH_TARGET(net_wide_slots)
 
 /* ---- what is no network */
 
-/* A tap that is not as VMMs need it, and descriptors that are none. */
-static int own_tap(const char *name, int flags)
-{
-    struct ifreq r = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | flags)};
-    int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    cr_assert_geq(fd, 0);
-    snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
-    cr_assert_eq(ioctl(fd, TUNSETIFF, &r), 0, "%s: %s", name, strerror(errno));
-    return fd;
-}
-
 static void must_refuse(struct fixture *f, const struct vf_vm_nic *nic, const char *words)
 {
     struct vf_error e;
@@ -383,10 +369,11 @@ static void must_refuse(struct fixture *f, const struct vf_vm_nic *nic, const ch
 static void net_bad_descriptors(struct fixture *f)
 {
     net_enter("conformance_net", f->t->name);
-    const int vnet = IFF_VNET_HDR, many = IFF_VNET_HDR | IFF_MULTI_QUEUE;
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC), plain = own_tap("plain", 0);
-    int single = own_tap("single", vnet), wide[2] = {own_tap("wide", many), own_tap("wide", many)};
-    int other = own_tap("other", many), closed = dup(null);
+    const int many = NET_TAP | IFF_MULTI_QUEUE;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC), plain = net_tap("plain", IFF_TAP | IFF_NO_PI);
+    int single = net_tap("single", NET_TAP),
+        wide[2] = {net_tap("wide", many), net_tap("wide", many)};
+    int other = net_tap("other", many), closed = dup(null);
     close(closed);
     if (!caps_of(f).nic_fds) {
         struct vf_vm_nic nic = {.fds = {single}, .n_fds = 1};
@@ -425,7 +412,7 @@ static void net_tap_in_use(struct fixture *f)
     if (is_null(f))
         sup_skip("conformance_net", f->t->name, "opens no tap");
     net_enter("conformance_net", f->t->name);
-    int held = own_tap("busy", IFF_VNET_HDR);
+    int held = net_tap("busy", NET_TAP);
     struct sup_vm *v = ready_for(f, VF_VM_OP_CREATE);
     v->cfg.n_nics = 1;
     v->cfg.nics[0] = (struct vf_vm_nic){.tap = "busy"};

@@ -3,11 +3,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_tun.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "tests/e2e/factory_net.h"
@@ -20,15 +18,6 @@ static void make_namespace(void)
 {
     net_shell("ip netns add theirs && ip -n theirs tuntap add dev tap7 mode tap vnet_hdr && "
               "ip -n theirs link set tap7 up");
-}
-
-static int open_tap(const char *name)
-{
-    struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-    snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
-    cr_assert_eq(ioctl(fd, TUNSETIFF, &r), 0, "%s", strerror(errno));
-    return fd;
 }
 
 static bool has_carrier(const char *where, const char *tap)
@@ -72,7 +61,7 @@ Test(factory_network_external, brought)
     cr_assert(!has_carrier("ip netns exec theirs", "tap7"), "it is theirs, and stays");
 
     /* Descriptors are ours from the submission on. */
-    int fd = open_tap("tap8"), copy = fd;
+    int fd = net_tap("tap8", NET_TAP), copy = fd;
     net_shell("ip link set tap8 up");
     o = (struct vf_vm_options){.tap_fds = &copy, .n_tap_fds = 1};
     cr_assert_eq(vf_factory_clone(n.f.sync.factory, gen, &o, facnet_on_vm, &d, &vm, &e), 0, "%s",

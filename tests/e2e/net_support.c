@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -163,6 +164,17 @@ const char *net_shell_in(struct vf_net *slot, const char *command)
     struct vf_net_info info;
     vf_net_info(slot, &info);
     return net_shell("nsenter --net=%s sh -c '%s'", info.netns_path, command);
+}
+
+int net_tap(const char *name, int flags)
+{
+    struct ifreq r = {.ifr_flags = (short)flags};
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    cr_assert_geq(fd, 0, "/dev/net/tun: %s", strerror(errno));
+    snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
+    if (flags != 0)
+        cr_assert_eq(ioctl(fd, TUNSETIFF, &r), 0, "%s: %s", name, strerror(errno));
+    return fd;
 }
 
 /* ---- sockets */

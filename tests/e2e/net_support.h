@@ -8,6 +8,7 @@
 #define VF_TESTS_NET_SUPPORT_H
 
 #include <criterion/criterion.h>
+#include <linux/if_tun.h>
 #include "net/netlink.h"
 #include "net/slot.h"
 
@@ -44,6 +45,10 @@ int net_count_records(void);
 const char *net_shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same in a slot's namespace. */
 const char *net_shell_in(struct vf_net *slot, const char *command);
+
+/* A descriptor of a tap of that name in the test's namespace, whatever else flags say of it. 0: attached to none. */
+int net_tap(const char *name, int flags);
+#define NET_TAP (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) /* as VMMs need it */
 
 struct vf_ip net_ip(const char *text);
 /* A UDP socket bound to address and port in the namespace ns (-1: the test's own). */

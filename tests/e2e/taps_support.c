@@ -2,23 +2,9 @@
 #include "tests/e2e/taps_support.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-
-int taps_make(const char *name, int flags)
-{
-    struct ifreq r = {.ifr_flags = (short)flags};
-    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-
-    cr_assert_geq(fd, 0, "/dev/net/tun: %s", strerror(errno));
-    snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
-    if (flags != 0)
-        cr_assert_eq(ioctl(fd, TUNSETIFF, &r), 0, "%s: %s", name, strerror(errno));
-    return fd;
-}
 
 void taps_dial(struct dmn *d, struct dmn_conn *c)
 {
