@@ -144,3 +144,31 @@ void facnet_wait(struct facnet *n, struct facnet_done *d)
         uv_run(&n->f.sync.loop, UV_RUN_ONCE);
     cr_assert_eq(d->calls, 1);
 }
+
+void facnet_publish(struct facnet *n, struct vf_instance *vm, const struct vf_port *ports,
+                    int n_ports, struct facnet_done *ret)
+{
+    struct vf_error e;
+    *ret = (struct facnet_done){0};
+    cr_assert_eq(vf_instance_publish(vm, ports, n_ports, facnet_on_done, ret, &e), 0, "%s", e.msg);
+    cr_assert_eq(ret->calls, 0);
+    facnet_wait(n, ret);
+}
+
+void facnet_must_publish(struct facnet *n, struct vf_instance *vm, const struct vf_port *port)
+{
+    struct facnet_done d;
+    facnet_publish(n, vm, port, 1, &d);
+    cr_assert_eq(d.err.code, VF_OK, "%s", d.err.msg);
+}
+
+struct vf_net_stats facnet_traffic(struct facnet *n, struct vf_instance *vm)
+{
+    struct vf_net_stats stats = {0};
+    struct facnet_done d = {0};
+    struct vf_error e;
+    cr_assert_eq(vf_instance_traffic(vm, &stats, facnet_on_done, &d, &e), 0, "%s", e.msg);
+    facnet_wait(n, &d);
+    cr_assert_eq(d.err.code, VF_OK, "%s", d.err.msg);
+    return stats;
+}

@@ -52,5 +52,11 @@ struct facnet_done {
 void facnet_on_done(void *arg, const struct vf_error *err);
 void facnet_on_vm(void *arg, struct vf_instance *vm, const struct vf_error *err);
 void facnet_wait(struct facnet *n, struct facnet_done *d);
+/* Asks and waits for what is said. */
+void facnet_publish(struct facnet *n, struct vf_instance *vm, const struct vf_port *ports,
+                    int n_ports, struct facnet_done *ret);
+/* The same, which must be granted. */
+void facnet_must_publish(struct facnet *n, struct vf_instance *vm, const struct vf_port *port);
+struct vf_net_stats facnet_traffic(struct facnet *n, struct vf_instance *vm);
 
 #endif

@@ -28,15 +28,6 @@ static void let_go(struct facnet *n, struct vf_instance *vm)
         uv_run(&n->f.sync.loop, UV_RUN_ONCE);
 }
 
-static void publish(struct facnet *n, struct vf_instance *vm, const struct vf_port *port)
-{
-    struct facnet_done done = {0};
-    struct vf_error e;
-    cr_assert_eq(vf_instance_publish(vm, port, 1, facnet_on_done, &done, &e), 0, "%s", e.msg);
-    facnet_wait(n, &done);
-    cr_assert_eq(done.err.code, VF_OK, "%s", done.err.msg);
-}
-
 static void leave(struct facnet *n, const char *name, struct left *ret)
 {
     FACNET_KVM_OR_SKIP("factory_network_adopt", name);
@@ -45,7 +36,7 @@ static void leave(struct facnet *n, const char *name, struct left *ret)
     ret->spec = facnet_tiny("tiny", VF_NETWORK_NAT);
     struct vf_instance *vm = fac_cold(&n->f, &ret->spec);
     struct vf_port port = {.protocol = IPPROTO_TCP, .port = 18081, .guest = 81};
-    publish(n, vm, &port);
+    facnet_must_publish(n, vm, &port);
     snprintf(ret->id, sizeof(ret->id), "%s", vf_instance_id(vm));
     ret->proof = *vf_instance_proof(vm);
     ret->number = facnet_number(vm);
@@ -106,7 +97,7 @@ Test(factory_network_adopt, again_and_again)
     }
     /* All that can be done to one's own can be done to it. */
     struct vf_port port = {.protocol = IPPROTO_TCP, .port = 18080, .guest = 80};
-    publish(&n, d.vm, &port);
+    facnet_must_publish(&n, d.vm, &port);
     cr_assert_eq(facnet_of(d.vm).ports[0].port, 18080);
     cr_assert_eq(facnet_of(d.vm).n_ports, 1);
     fac_destroy(&n.f, d.vm);

@@ -18,23 +18,13 @@ static struct vf_instance *open_cold(struct facnet *n, const char *name, struct 
     return fac_cold(&n->f, ret_spec);
 }
 
-static void publish(struct facnet *n, struct vf_instance *vm, const struct vf_port *ports,
-                    int n_ports, struct facnet_done *d)
-{
-    struct vf_error e;
-    *d = (struct facnet_done){0};
-    cr_assert_eq(vf_instance_publish(vm, ports, n_ports, facnet_on_done, d, &e), 0, "%s", e.msg);
-    cr_assert_eq(d->calls, 0);
-    facnet_wait(n, d);
-}
-
 Test(factory_network_ask, ports_of_a_lease)
 {
     struct facnet n;
     struct vf_spec spec;
     struct facnet_done d;
     struct vf_instance *vm = open_cold(&n, "ports_of_a_lease", &spec), *other;
-    publish(&n, vm, &web, 1, &d);
+    facnet_publish(&n, vm, &web, 1, &d);
     cr_assert_eq(d.err.code, VF_OK, "%s", d.err.msg);
     struct vf_instance_network net = facnet_of(vm);
     cr_assert_eq(net.n_ports, 1);
@@ -43,16 +33,16 @@ Test(factory_network_ask, ports_of_a_lease)
     cr_assert(strstr(net_shell("nft list ruleset"), "18080"));
     /* Another VM's it can't be. */
     other = fac_cold(&n.f, &spec);
-    publish(&n, other, &web, 1, &d);
+    facnet_publish(&n, other, &web, 1, &d);
     cr_assert_eq(d.err.code, VF_CONFLICT, "%s: %s", vf_code_name(d.err.code), d.err.msg);
     cr_assert_eq(facnet_of(other).n_ports, 0);
-    publish(&n, other, &dns, 1, &d);
+    facnet_publish(&n, other, &dns, 1, &d);
     cr_assert_eq(d.err.code, VF_OK, "%s", d.err.msg);
     cr_assert_eq(facnet_of(other).ports[0].protocol, IPPROTO_UDP);
     /* With the VM they are gone. */
     fac_destroy(&n.f, vm);
     cr_assert_null(strstr(net_shell("nft list ruleset"), "18080"));
-    publish(&n, other, &web, 1, &d);
+    facnet_publish(&n, other, &web, 1, &d);
     cr_assert_eq(d.err.code, VF_OK, "%s", d.err.msg);
     cr_assert_null(strstr(net_shell("nft list ruleset"), "18053"), "what was published before");
     fac_destroy(&n.f, other);
@@ -166,17 +156,6 @@ Test(factory_network_ask, destroyed_when_told)
 
 /* ---- traffic */
 
-static struct vf_net_stats traffic_of(struct facnet *n, struct vf_instance *vm)
-{
-    struct vf_net_stats stats;
-    struct facnet_done d = {0};
-    struct vf_error e;
-    cr_assert_eq(vf_instance_traffic(vm, &stats, facnet_on_done, &d, &e), 0, "%s", e.msg);
-    facnet_wait(n, &d);
-    cr_assert_eq(d.err.code, VF_OK, "%s", d.err.msg);
-    return stats;
-}
-
 /* What the host sends to the guest's address comes to the tap of a real VMM, which reads it. */
 Test(factory_network_ask, traffic_is_counted)
 {
@@ -185,7 +164,7 @@ Test(factory_network_ask, traffic_is_counted)
     facnet_open(&n, "factory_network_ask", "traffic_is_counted", 4, NULL);
     struct vf_spec spec = facnet_tiny("tiny", VF_NETWORK_NAT);
     struct vf_instance *vm = fac_cold(&n.f, &spec);
-    struct vf_net_stats before = traffic_of(&n, vm), after;
+    struct vf_net_stats before = facnet_traffic(&n, vm), after;
     struct vf_instance_network net = facnet_of(vm);
     int64_t deadline_us = vf_deadline_after_ms(NET_TIMEOUT_MS);
     int fd = net_udp(-1, "0.0.0.0", 0);
@@ -193,7 +172,7 @@ Test(factory_network_ask, traffic_is_counted)
         net_udp_send(fd, &net.host4, 7777, "nobody listens");
     close(fd);
     do {
-        after = traffic_of(&n, vm);
+        after = facnet_traffic(&n, vm);
         cr_assert_gt(vf_deadline_left_ms(deadline_us), 0, "%d packets of 3 came",
                      (int)(after.in_packets - before.in_packets));
     } while (after.in_packets < before.in_packets + 3);

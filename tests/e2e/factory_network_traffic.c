@@ -48,12 +48,8 @@ static struct vf_instance *brought(struct facnet *n, struct vf_generation *gen)
 static void expect_by_port(struct facnet *n, struct vf_instance *vm)
 {
     const struct vf_port port = {.protocol = IPPROTO_UDP, .port = 17007, .guest = 7};
-    struct facnet_done d = {0};
     struct vf_ip ip = net_ip(NET_HOST4);
-    struct vf_error e;
-    cr_assert_eq(vf_instance_publish(vm, &port, 1, facnet_on_done, &d, &e), 0, "%s", e.msg);
-    facnet_wait(n, &d);
-    cr_assert_eq(d.err.code, VF_OK, "%s", d.err.msg);
+    facnet_must_publish(n, vm, &port);
     cr_assert_str_eq(ask(&ip, 17007, "who"), vf_instance_proof(vm)->machine_id);
 }
 
