@@ -11,8 +11,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "tests/e2e/daemon_guest.h"
-#include "tests/e2e/net_support.h"
+#include "tests/e2e/daemon_network.h"
 #include "tests/e2e/support.h"
 #include "tests/e2e/taps_support.h"
 #include "tools/client/vmfactory-client.h"
@@ -22,44 +21,17 @@ TestSuite(api_network, .timeout = 180);
 #define SUITE "api_network"
 #define WHO_PORT 7
 
-static const char *const on[] = {"--set", "network=on", "--set",
-                                 "network_prefixes=10.210.0.0/24,fd76:6d01::/120", NULL};
-
-/* A template of VMs in memory. */
-static void add_null(struct dmn *d, const char *name, const char *network)
-{
-    char body[400];
-
-    snprintf(body, sizeof(body),
-             "{\"name\":\"%s\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},\"network\":%s}", name,
-             network);
-    free(dmn_call(d, 201, "POST", "/v1/templates", body));
-}
-
-static struct vf_json *acquire(struct dmn *d, int want, const char *name, const char *more)
-{
-    char body[600];
-
-    snprintf(body, sizeof(body), "{\"template\":\"%s\"%s%s}", name, more[0] != '\0' ? "," : "",
-             more);
-    return dmn_json(d, want, "POST", "/v1/vms", body);
-}
-
 static void refused(struct dmn *d, int want, const char *name, const char *more, const char *words)
 {
-    struct vf_json *j = acquire(d, want, name, more);
-    const char *text = dmn_str(j, "error.message");
-
-    cr_expect_not_null(strstr(text, words), "'%s' is not in: %s", words, text);
-    vf_json_delete(j);
+    dnet_expect_message(dnet_acquire(d, want, name, more), words);
 }
 
 static void release(struct dmn *d, const struct vf_json *vm)
 {
-    char path[64];
+    char id[16];
 
-    snprintf(path, sizeof(path), "/v1/vms/%.20s", dmn_str(vm, "id"));
-    free(dmn_call(d, 204, "DELETE", path, NULL));
+    dnet_get_id(vm, id);
+    gst_release(d, id);
 }
 
 /* ---- slots */
@@ -88,10 +60,11 @@ Test(api_network, answers_name_address_namespace_and_ports)
     struct dmn d;
 
     net_enter(SUITE, "answers_name_address_namespace_and_ports");
-    dmn_open(&d, on);
-    add_null(&d, "web", "{\"ports\":[{\"guest\":22}]}");
-    a = acquire(&d, 201, "web",
-                "\"ports\":[{\"guest\":80,\"host\":8080},{\"guest\":53,\"protocol\":\"udp\"}]");
+    dmn_open(&d, dnet_on);
+    dnet_add_null(&d, "web", "{\"ports\":[{\"guest\":22}]}");
+    a = dnet_acquire(
+        &d, 201, "web",
+        "\"ports\":[{\"guest\":80,\"host\":8080},{\"guest\":53,\"protocol\":\"udp\"}]");
     expect_nat(a);
     cr_expect_str_eq(dmn_str(a, "network.ports.0.protocol"), "tcp");
     cr_expect_eq(dmn_int(a, "network.ports.0.host"), 8080);
@@ -101,7 +74,7 @@ Test(api_network, answers_name_address_namespace_and_ports)
     cr_expect_leq(dmn_int(a, "network.ports.1.host"), 32767);
     cr_expect_eq(dmn_int(a, "network.ports.1.guest"), 53);
     refused(&d, 409, "web", "\"ports\":[{\"guest\":80,\"host\":8080}]", "8080");
-    b = acquire(&d, 201, "web", "");
+    b = dnet_acquire(&d, 201, "web", "");
     expect_nat(b);
     cr_expect_str_neq(dmn_str(b, "network.address4"), dmn_str(a, "network.address4"));
     cr_expect_str_neq(dmn_str(b, "network.namespace"), dmn_str(a, "network.namespace"));
@@ -116,10 +89,10 @@ Test(api_network, answers_name_address_namespace_and_ports)
     release(&d, a);
     vf_json_delete(a);
     /* Its port is free again, and none is none. */
-    a = acquire(&d, 201, "web", "\"ports\":[{\"guest\":80,\"host\":8080}]");
+    a = dnet_acquire(&d, 201, "web", "\"ports\":[{\"guest\":80,\"host\":8080}]");
     cr_expect_eq(dmn_int(a, "network.ports.0.host"), 8080);
     vf_json_delete(a);
-    a = acquire(&d, 201, "web", "\"ports\":[]");
+    a = dnet_acquire(&d, 201, "web", "\"ports\":[]");
     cr_expect_null(vf_json_at(dmn_get(a, "network.ports"), 0));
     vf_json_delete(a);
     dmn_close(&d);
@@ -137,9 +110,9 @@ Test(api_network, without_an_address_left_callers_are_told_to_come_again)
 
     net_enter(SUITE, "without_an_address_left");
     dmn_open(&d, few);
-    add_null(&d, "web", "{}");
-    first = acquire(&d, 201, "web", "\"require\":[\"cold\"]");
-    vf_json_delete(acquire(&d, 201, "web", "\"require\":[\"cold\"]"));
+    dnet_add_null(&d, "web", "{}");
+    first = dnet_acquire(&d, 201, "web", "\"require\":[\"cold\"]");
+    vf_json_delete(dnet_acquire(&d, 201, "web", "\"require\":[\"cold\"]"));
     dmn_dial(&d, &c, "api.sock");
     dmn_ask(&c, "POST", "/v1/vms", NULL, "{\"template\":\"web\",\"require\":[\"cold\"]}");
     cr_expect_eq(dmn_head(&c), 429);
@@ -151,7 +124,7 @@ Test(api_network, without_an_address_left_callers_are_told_to_come_again)
     dmn_hang_up(&c);
     release(&d, first);
     vf_json_delete(first);
-    j = acquire(&d, 201, "web", "\"require\":[\"cold\"]");
+    j = dnet_acquire(&d, 201, "web", "\"require\":[\"cold\"]");
     vf_json_delete(j);
     dmn_close(&d);
 }
@@ -166,10 +139,10 @@ Test(api_network, what_does_not_fit_the_mode_is_refused)
     int tap;
 
     net_enter(SUITE, "what_does_not_fit_the_mode");
-    dmn_open(&d, on);
-    add_null(&d, "bare", "{\"mode\":\"none\"}");
-    add_null(&d, "web", "{}");
-    add_null(&d, "out", "{\"mode\":\"external\"}");
+    dmn_open(&d, dnet_on);
+    dnet_add_null(&d, "bare", "{\"mode\":\"none\"}");
+    dnet_add_null(&d, "web", "{}");
+    dnet_add_null(&d, "out", "{\"mode\":\"external\"}");
     refused(&d, 400, "bare", "\"ports\":[{\"guest\":80}]",
             "ports: template bare has the network mode none");
     refused(&d, 400, "out", "\"ports\":[{\"guest\":80}]",
@@ -188,24 +161,11 @@ Test(api_network, what_does_not_fit_the_mode_is_refused)
     tap = net_tap("tap7", NET_TAP);
     snprintf(more, sizeof(more), "\"network\":{\"taps\":\"%.40s\"}", taps_bring(&d, &c, &tap, 1));
     refused(&d, 400, "web", more, "network: template web");
-    vf_json_delete(acquire(&d, 201, "out", more));
+    vf_json_delete(dnet_acquire(&d, 201, "out", more));
     refused(&d, 409, "out", more, "network.taps: these taps were used for a VM already");
     dmn_hang_up(&c);
     close(tap);
     dmn_close(&d);
-}
-
-static void add_tiny(struct gst *g)
-{
-    char body[1000];
-
-    snprintf(
-        body, sizeof(body),
-        "{\"name\":\"out\",\"accel\":\"tcg\",\"memory\":{\"size_mib\":32},\"boot\":{\"kernel\":"
-        "\"%s\",\"cmdline\":\"quiet\"},\"agent\":{\"channel\":\"serial\"},"
-        "\"network\":{\"mode\":\"external\"}}",
-        sup_guest_file("tiny.elf"));
-    free(dmn_call(&g->d, 201, "POST", "/v1/templates", body));
 }
 
 static const char *const tiny_on[] = {"--set", "network=on", NULL};
@@ -213,15 +173,10 @@ static const char *const tiny_on[] = {"--set", "network=on", NULL};
 /* Who answers at the address: the machine-id that it says, from this namespace or that one. */
 static void expect_answers(int ns, const char *address, const char *machine_id)
 {
-    struct vf_ip to = net_ip(address);
-    int fd = net_udp(ns, to.family == AF_INET ? "0.0.0.0" : "::", 0);
-    const char *got;
+    char who[64];
 
-    net_udp_send(fd, &to, WHO_PORT, "who");
-    got = net_udp_receive(fd, NET_TIMEOUT_MS, NULL, NULL);
-    cr_assert_not_null(got, "no answer from %s", address);
-    cr_expect_str_eq(got, machine_id);
-    close(fd);
+    dnet_ask(ns, address, WHO_PORT, "who", who);
+    cr_expect_str_eq(who, machine_id);
 }
 
 #define ADDRESSES(n)                                                                             \
@@ -244,7 +199,7 @@ Test(api_network, a_vm_on_a_tap_that_was_brought_by_descriptor)
     net_enter(SUITE, "by_descriptor");
     gst_prepare(&g, tiny_on);
     dmn_start(&g.d);
-    add_tiny(&g);
+    dnet_add_tiny(&g, "out", "{\"mode\":\"external\"}");
     for (int i = 0; i < 2; i++) {
         if (i == 1) {
             free(dmn_call(&g.d, 202, "POST", "/v1/templates/out/build", NULL));
@@ -254,7 +209,7 @@ Test(api_network, a_vm_on_a_tap_that_was_brought_by_descriptor)
         snprintf(token, sizeof(token), "%s", taps_bring(&g.d, &c, &tap, 1));
         close(tap); /* the daemon has its own */
         snprintf(more, sizeof(more), "\"network\":{\"taps\":\"%s\"," ADDRESSES(2) "}", token);
-        vm = acquire(&g.d, 201, "out", more);
+        vm = dnet_acquire(&g.d, 201, "out", more);
         dmn_hang_up(&c);
         cr_expect_str_eq(dmn_str(vm, "source"), i == 0 ? "cold" : "clone");
         cr_expect_str_eq(dmn_str(vm, "network.mode"), "external");
@@ -295,8 +250,8 @@ Test(api_network, a_vm_on_a_tap_that_was_named)
     make_blue();
     gst_prepare(&g, tiny_on);
     dmn_start(&g.d);
-    add_tiny(&g);
-    vm = acquire(
+    dnet_add_tiny(&g, "out", "{\"mode\":\"external\"}");
+    vm = dnet_acquire(
         &g.d, 201, "out",
         "\"network\":{\"namespace\":\"/run/netns/blue\",\"tap\":\"tap3\"," ADDRESSES(3) "}");
     cr_expect_str_eq(dmn_str(vm, "network.namespace"), "/run/netns/blue");
@@ -313,8 +268,8 @@ Test(api_network, a_vm_on_a_tap_that_was_named)
     vf_json_delete(vm);
     /* What is not ours stays. */
     cr_expect_str_eq(net_shell("ip -n blue -o link show tap3 | grep -c tap3"), "1\n");
-    vm = acquire(&g.d, 201, "out",
-                 "\"network\":{\"namespace\":\"/run/netns/blue\",\"tap\":\"tap3\"}");
+    vm = dnet_acquire(&g.d, 201, "out",
+                      "\"network\":{\"namespace\":\"/run/netns/blue\",\"tap\":\"tap3\"}");
     vf_json_delete(vm);
     gst_close(&g);
 }
@@ -335,9 +290,9 @@ Test(api_network, the_library_brings_taps_and_reads_networks)
     int tap;
 
     net_enter(SUITE, "the_library");
-    dmn_open(&d, on);
-    add_null(&d, "web", "{}");
-    add_null(&d, "out", "{\"mode\":\"external\"}");
+    dmn_open(&d, dnet_on);
+    dnet_add_null(&d, "web", "{}");
+    dnet_add_null(&d, "out", "{\"mode\":\"external\"}");
     snprintf(path, sizeof(path), "%s/api.sock", d.run);
     cr_assert_eq(vmfactory_connect(path, &h, &err), 0, "%s", err.message);
     cr_assert_eq(vmfactory_acquire(h, &o, &vm, &err), 0, "%s", err.message);
@@ -405,9 +360,9 @@ Test(api_network, the_command_publishes_and_shows)
 
     net_enter(SUITE, "the_command");
     make_blue();
-    dmn_open(&d, on);
-    add_null(&d, "web", "{}");
-    add_null(&d, "out", "{\"mode\":\"external\"}");
+    dmn_open(&d, dnet_on);
+    dnet_add_null(&d, "web", "{}");
+    dnet_add_null(&d, "out", "{\"mode\":\"external\"}");
     text = command(&d, 0, "$V acquire web --publish 8080:80 --publish 5353:53/udp 2>&1");
     HAS(text, "network: nat 10.210.0.");
     HAS(text, "namespace /run/netns/vf-");

@@ -21,7 +21,7 @@ void dnet_add_null(struct dmn *d, const char *name, const char *network)
 
 struct vf_json *dnet_acquire(struct dmn *d, int status, const char *name, const char *more)
 {
-    char body[400];
+    char body[600];
     snprintf(body, sizeof(body), "{\"template\":\"%s\"%s%s}", name, more[0] ? "," : "", more);
     return dmn_json(d, status, "POST", "/v1/vms", body);
 }
