@@ -347,7 +347,7 @@ static void net_slots(struct fixture *f)
     struct vf_net_shape shape = shape_for(f);
     chain(f, &shape);
 }
-FOR_EACH_TARGET(net_slots)
+FOR_EACH_TINY(net_slots)
 
 /* As wide as a NIC can be here, with long packets. */
 static void net_wide_slots(struct fixture *f)
@@ -413,7 +413,7 @@ static void net_bad_descriptors(struct fixture *f)
     close(wide[1]);
     close(other);
 }
-FOR_EACH_TARGET(net_bad_descriptors)
+FOR_EACH_TINY(net_bad_descriptors)
 
 /* By its name, a tap is the VMM's to open: its words are what is told. */
 static void net_tap_in_use(struct fixture *f)
@@ -437,7 +437,7 @@ static void net_tap_in_use(struct fixture *f)
     cr_assert_eq(sup_count_children(), 0);
     close(held);
 }
-FOR_EACH_TARGET(net_tap_in_use)
+FOR_EACH_TINY(net_tap_in_use)
 
 /* A template without a network of its own, where the VMM can have such a NIC: its clones come into networks. */
 static void net_bare(struct fixture *f)
@@ -500,7 +500,7 @@ static void net_bad_namespaces(struct fixture *f)
         close(fds[i]);
     }
 }
-FOR_EACH_TARGET(net_bad_namespaces)
+FOR_EACH_TINY(net_bad_namespaces)
 
 /* A clone that is not as wide as what was saved: an error, in time, and its slot is as good as before. */
 static void net_other_shape(struct fixture *f)
@@ -534,4 +534,4 @@ static void net_other_shape(struct fixture *f)
     close(dirfd);
     net_close(&n);
 }
-FOR_EACH_TARGET(net_other_shape)
+FOR_EACH_TINY(net_other_shape)
