@@ -5,6 +5,7 @@
  */
 #include "net/networks.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -38,6 +39,7 @@ struct vf_networks {
     struct vf_nets *nets[MODES]; /* NULL: can't be had */
     struct vf_error why[MODES];  /* then */
     int ahead;
+    bool adopt_only;
     pthread_mutex_t lock; /* what follows */
     struct stock stock[MAX_SHAPES];
     int n_stock;
@@ -55,6 +57,30 @@ static int unconfigured(int mode, struct vf_error *err)
     vf_fail(err, VF_UNSUPPORTED, "networks of mode %s are not configured", dirs[mode]);
     return vf_hint(err, mode == NAT ? "set network_prefixes, like 10.210.0.0/16,fd76:6d01::/48"
                                     : "set network_bridge and network_bridge_prefixes");
+}
+
+static int switched_off(struct vf_error *err)
+{
+    vf_fail(err, VF_UNSUPPORTED, "network is off");
+    return vf_hint(err, "set the daemon's network to auto or on, and start it again");
+}
+
+static bool has_records(const char *run_dir, int mode)
+{
+    char path[MAX_RUN_DIR + 16];
+    bool any = false;
+    snprintf(path, sizeof(path), "%.*s/%s", MAX_RUN_DIR, run_dir, dirs[mode]);
+    DIR *dir = opendir(path);
+    for (struct dirent *d; dir && !any && (d = readdir(dir)) != NULL;)
+        any = d->d_name[0] != '.';
+    if (dir)
+        closedir(dir);
+    return any;
+}
+
+bool vf_networks_left(const struct vf_networks_config *cfg)
+{
+    return has_records(cfg->run_dir, NAT) || has_records(cfg->run_dir, BRIDGE);
 }
 
 static int check_config(const struct vf_networks_config *cfg, struct vf_error *err)
@@ -111,11 +137,16 @@ static int open_mode(struct vf_networks *n, int mode, const struct vf_networks_c
         unconfigured(mode, &n->why[mode]);
         return 0;
     }
+    if (cfg->adopt_only && !has_records(cfg->run_dir, mode)) {
+        switched_off(&n->why[mode]);
+        return 0;
+    }
     snprintf(run_dir, sizeof(run_dir), "%s/%s", cfg->run_dir, dirs[mode]);
     int r = vf_nets_open(&c, &n->nets[mode], &n->why[mode]);
     if (r < 0)
         vf_wrap(&n->why[mode], "networks of mode %s", dirs[mode]);
-    if (r < 0 && (n->why[mode].code == VF_INVALID_ARGUMENT || n->why[mode].code == VF_CONFLICT))
+    if (r < 0 && !cfg->adopt_only &&
+        (n->why[mode].code == VF_INVALID_ARGUMENT || n->why[mode].code == VF_CONFLICT))
         return vf_error_copy(err, &n->why[mode]);
     return 0;
 }
@@ -148,6 +179,7 @@ int vf_networks_open(const struct vf_networks_config *cfg, struct vf_networks **
         return vf_fail(err, VF_NO_MEMORY, "networks: no memory");
     pthread_mutex_init(&n->lock, NULL);
     n->ahead = cfg->ahead;
+    n->adopt_only = cfg->adopt_only;
     for (int i = 0; r == 0 && i < MODES; i++)
         r = open_mode(n, i, cfg, err);
     if (r < 0) {
@@ -172,7 +204,9 @@ void vf_networks_close(struct vf_networks *n)
 int vf_networks_check(const struct vf_networks *n, enum vf_network_mode mode, struct vf_error *err)
 {
     int i = index_of(mode);
-    return i < 0 || n->nets[i] ? 0 : vf_error_copy(err, &n->why[i]);
+    if (i >= 0 && !n->nets[i])
+        return vf_error_copy(err, &n->why[i]);
+    return i >= 0 && n->adopt_only ? switched_off(err) : 0;
 }
 
 /* The slots of a mode, or NULL with the reason. */
@@ -237,7 +271,7 @@ void vf_networks_want(struct vf_networks *n, enum vf_network_mode mode,
                       const struct vf_net_shape *shape, int ready)
 {
     int i = index_of(mode);
-    if (i < 0 || !n->nets[i])
+    if (i < 0 || !n->nets[i] || n->adopt_only)
         return;
     pthread_mutex_lock(&n->lock);
     struct stock *s = find(n, i, shape);
@@ -263,11 +297,24 @@ static bool is_long(const struct vf_networks *n, const struct stock *s)
     return s->wanted ? ready > SURPLUS(s->wanted) : ready > 0;
 }
 
+/* While no mode can be had, every slot that came back is one too many; NULL: there is none. */
+static struct vf_nets *left_over(const struct vf_networks *n)
+{
+    for (int i = 0; n->adopt_only && i < MODES; i++) {
+        struct vf_nets_counts c = {0};
+        if (n->nets[i])
+            vf_nets_counts(n->nets[i], &c);
+        if (c.ready > 0)
+            return n->nets[i];
+    }
+    return NULL;
+}
+
 bool vf_networks_short(const struct vf_networks *n)
 {
     struct vf_networks *w = (struct vf_networks *)n; /* its lock */
     int64_t now_us = vf_now_us();
-    bool any = false;
+    bool any = left_over(n) != NULL;
     pthread_mutex_lock(&w->lock);
     for (int i = 0; i < n->n_stock && !any; i++)
         any = is_short(n, &n->stock[i], now_us) || is_long(n, &n->stock[i]);
@@ -322,7 +369,10 @@ int vf_networks_restock(struct vf_networks *n, bool *ret_more, struct vf_error *
     struct stock s;
     bool make;
     int r = 0;
-    if (next_work(n, &s, &make)) {
+    struct vf_nets *from = left_over(n);
+    if (from)
+        vf_nets_drop(from, NULL, err);
+    else if (next_work(n, &s, &make)) {
         if (make) {
             r = vf_net_make(n->nets[s.mode], &s.shape, err);
             note_made(n, &s, r);
@@ -341,6 +391,8 @@ int vf_networks_take(struct vf_networks *n, enum vf_network_mode mode,
     struct vf_nets *nets = nets_of(n, mode, &why);
     if (!nets)
         return vf_error_copy(err, &why);
+    if (n->adopt_only)
+        return switched_off(err);
     int r = vf_net_take(nets, shape, ret, NULL);
     if (r < 0) {
         r = vf_net_make_taken(nets, shape, ret, &why);

@@ -24,12 +24,16 @@ struct vf_networks_config {
     bool set_forwarding; /* switch the host's forwarding on if it is off, instead of refusing */
     int ahead;           /* slots kept ready of each shape that was taken, until told otherwise */
     int first_port, last_port; /* of the host, for ports that leave the choice to us; 0: none */
+    bool
+        adopt_only; /* off: what an earlier run left is adopted, swept and destroyed as it comes back; no mode can be had */
 };
+/* Blocks. Whether an earlier run with this configuration left slots. */
+bool vf_networks_left(const struct vf_networks_config *cfg);
 
 struct vf_networks;
 /* Blocks. VF_INVALID_ARGUMENT, VF_CONFLICT: the configuration, or that the host uses these prefixes; that is told without
- * privileges, too. Whatever else makes a mode impossible is remembered (vf_networks_check): it may open with no mode at
- * all. */
+ * privileges, too; with adopt_only it is the mode's reason like all else. Whatever else makes a mode impossible is
+ * remembered (vf_networks_check): it may open with no mode at all. */
 int vf_networks_open(const struct vf_networks_config *cfg, struct vf_networks **ret,
                      struct vf_error *err);
 /* Blocks. Ready slots are destroyed; taken ones stay for the next run, and were forgotten. n may be NULL. */

@@ -287,8 +287,8 @@ static void begin(struct left *l)
         adopt_lease(l, pool);
         return;
     }
-    bool wanted = pool && r->state == VF_RECORD_PARKED && !pool->drained && pool->current &&
-                  r->generation == pool->current &&
+    bool wanted = pool && r->state == VF_RECORD_PARKED && !pool->drained && !pool->no_network &&
+                  pool->current && r->generation == pool->current &&
                   pool->parked_current + pool->starting < pool->target;
     if (wanted)
         adopt_parked(l, pool);

@@ -33,16 +33,34 @@ static int look_at(struct vf_pools *p, enum vf_network_mode mode, struct vf_erro
     return 0;
 }
 
+/* Leases of an earlier daemon go on in their slots, which go when they come back; nothing else is had. */
+static void open_for_adoption(struct vf_pools *p, struct vf_networks_config *cfg)
+{
+    struct vf_error e;
+    cfg->adopt_only = true;
+    if (!vf_networks_left(cfg))
+        return;
+    if (vf_networks_open(cfg, &p->net.all, &e) < 0)
+        vf_log_error(VF_LOG_WARN, NULL, &e,
+                     "network is off, and what an earlier daemon left can't be kept");
+    else
+        vf_log(VF_LOG_INFO, NULL, "network is off; VMs of an earlier daemon keep what they have");
+}
+
 int vf_pools_open_networks(struct vf_pools *p, struct vf_error *err)
 {
     const struct vf_settings *s = p->settings;
     struct vf_networks_config cfg = {0};
-    if (s->network == VF_NETWORKS_OFF)
-        return 0;
     struct vf_settings_networks texts;
+    p->net.off = s->network == VF_NETWORKS_OFF;
     int r = vf_settings_networks(s, s->run_dir, &texts, &cfg, err);
     if (r < 0)
         return r;
+    if (p->net.off) {
+        open_for_adoption(p, &cfg);
+        vf_settings_networks_free(&texts);
+        return 0;
+    }
     r = vf_networks_open(&cfg, &p->net.all, err);
     vf_settings_networks_free(&texts);
     if (r < 0)
@@ -57,6 +75,14 @@ int vf_pools_open_networks(struct vf_pools *p, struct vf_error *err)
 
 /* ---- what a spec may ask for */
 
+int vf_pools_check_mode(const struct vf_pools *p, enum vf_network_mode mode, struct vf_error *err)
+{
+    if (p->net.all && !p->net.off)
+        return vf_networks_check(p->net.all, mode, err);
+    vf_fail(err, VF_UNSUPPORTED, "the daemon's networks are off");
+    return vf_hint(err, "set the daemon's network to auto or on, or the spec's mode to none");
+}
+
 int vf_pools_check_network(const struct vf_pools *p, const struct vf_spec *spec,
                            struct vf_error *err)
 {
@@ -65,12 +91,7 @@ int vf_pools_check_network(const struct vf_pools *p, const struct vf_spec *spec,
     int r = vf_network_check(spec, err);
     if (r < 0 || mode == VF_NETWORK_NONE || mode == VF_NETWORK_EXTERNAL)
         return r;
-    if (!p->net.all) {
-        vf_fail(err, VF_INVALID_ARGUMENT,
-                "network.mode: %s can't be had here: the daemon's networks are off", name);
-        return vf_hint(err, "set the daemon's network to auto or on, or the spec's mode to none");
-    }
-    if (vf_networks_check(p->net.all, mode, err) == 0)
+    if (vf_pools_check_mode(p, mode, err) == 0)
         return 0;
     if (err)
         err->code = VF_INVALID_ARGUMENT; /* of the spec: it is for another host */
