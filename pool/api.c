@@ -191,6 +191,7 @@ void vf_api_settings(struct vf_http_req *req, void *arg)
         return;
     vf_jw_begin(&w, NULL, '{');
     vf_settings_write(&w, "settings", a->settings);
+    vf_pools_write_networks(&w, "networks", a->pools);
     vf_jw_end(&w, '}');
     vf_http_reply_json(req, 200, vf_jw_finish(&w));
 }

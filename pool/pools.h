@@ -143,6 +143,8 @@ void vf_pool_write(struct vf_json_writer *w, const char *key, const struct vf_po
 /* key: error, or null. */
 void vf_write_error(struct vf_json_writer *w, const char *key, const struct vf_error *err);
 void vf_slot_write(struct vf_json_writer *w, const char *key, const struct vf_slot *vm);
+/* Of each mode that has slots: whether VMs can have it here, and if not why. */
+void vf_pools_write_networks(struct vf_json_writer *w, const char *key, const struct vf_pools *p);
 
 /* --- for the ledger: processes of VMs, and the template's memory. Returns how many; at most max. */
 struct vf_vm_process {

@@ -1,4 +1,5 @@
-/* A VM's network as JSON: where the host reaches it, what leads there, what it is inside, what went through. */
+/* A VM's network as JSON: where the host reaches it, what leads there, what it is inside, what went through; and which
+ * networks VMs can have here. */
 #include <netinet/in.h>
 #include <stdio.h>
 #include "base/clock.h"
@@ -87,5 +88,20 @@ void vf_slot_write_network(struct vf_json_writer *w, const char *key, const stru
     put_ports(w, &n);
     put_guest(w, s, n.number >= 0);
     put_traffic(w, s);
+    vf_jw_end(w, '}');
+}
+
+void vf_pools_write_networks(struct vf_json_writer *w, const char *key, const struct vf_pools *p)
+{
+    static const enum vf_network_mode modes[] = {VF_NETWORK_NAT, VF_NETWORK_BRIDGE};
+    vf_jw_begin(w, key, '{');
+    for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+        struct vf_error e;
+        bool can = vf_pools_check_mode(p, modes[i], &e) == 0;
+        vf_jw_begin(w, vf_network_mode_names[modes[i]], '{');
+        vf_jw_bool(w, "available", can);
+        vf_write_error(w, "reason", can ? NULL : &e);
+        vf_jw_end(w, '}');
+    }
     vf_jw_end(w, '}');
 }

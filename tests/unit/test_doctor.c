@@ -22,6 +22,39 @@ Test(doctor, capabilities)
     cr_expect_not(vf_doctor_has_cap("", CAP_NET_ADMIN));
 }
 
+static struct vf_finding judged(const char *networks, bool has_bridge)
+{
+    struct vf_finding f = {.verdict = VF_FINDING_SKIPPED};
+    struct vf_json *j = vf_json_parse(networks, strlen(networks));
+
+    vf_doctor_judge_modes(j, has_bridge, &f);
+    vf_json_delete(j);
+    return f;
+}
+
+Test(doctor, modes_that_the_daemon_refuses)
+{
+#define REFUSED(why, hint) \
+    "{\"available\":false,\"reason\":{\"code\":\"x\",\"message\":\"" why "\",\"hint\":" hint "}}"
+#define HAD "{\"available\":true,\"reason\":null}"
+    struct vf_finding f = judged(
+        "{\"networks\":{\"nat\":" REFUSED("no way", "\"go on\"") ",\"bridge\":" HAD "}}", true);
+
+    cr_expect_eq(f.verdict, VF_FINDING_WARN);
+    cr_expect_str_eq(f.detail, "vmfactoryd refuses the mode nat: no way");
+    cr_expect_str_eq(f.fix, "go on");
+    f = judged("{\"networks\":{\"nat\":" HAD ",\"bridge\":" REFUSED("none", "null") "}}", true);
+    cr_expect_eq(f.verdict, VF_FINDING_WARN);
+    cr_expect_str_eq(f.detail, "vmfactoryd refuses the mode bridge: none");
+    f = judged("{\"networks\":{\"nat\":" HAD ",\"bridge\":" REFUSED("none", "null") "}}", false);
+    cr_expect_eq(f.verdict, VF_FINDING_OK);
+    cr_expect_str_eq(f.detail, "vmfactoryd has the mode nat");
+    f = judged("{\"settings\":[]}", false);
+    cr_expect_eq(f.verdict, VF_FINDING_SKIPPED);
+    f = judged("{\"networks\":{}}", false);
+    cr_expect_eq(f.verdict, VF_FINDING_WARN);
+}
+
 Test(doctor, modules)
 {
     static const char builtin[] = "kernel/drivers/net/veth.ko\nkernel/net/netfilter/nf_nat.ko\n";
@@ -105,7 +138,7 @@ Test(doctor, each_check_of_networks_finds_something)
         cr_expect_lt(strlen(f.fix), sizeof(f.fix) - 1, "%s: the fix is cut off", c->name);
         cr_expect_lt(strlen(c->name), 13, "%s is wider than its column", c->name);
     }
-    cr_expect_eq(n, 6);
+    cr_expect_eq(n, 7);
 }
 
 /* As a user who may do nothing. */

@@ -45,6 +45,8 @@ int vf_doctor_slot_number(const char *name, const char *prefix);
 /* The first route in the text of /proc/net/route, or /proc/net/ipv6_route, that overlaps the prefix (text), as
  * "10.0.0.0/8 through eth0"; false: none does. Routes for all, and ours, do not count. */
 bool vf_doctor_route_in_way(const char *routes, const char *prefix, char *ret, size_t size);
+/* Of the answer to GET /v1/settings: which network modes the daemon refuses, and why; nothing if it does not tell. */
+void vf_doctor_judge_modes(const struct vf_json *settings, bool has_bridge, struct vf_finding *ret);
 /* Does the line CapEff: of /proc/PID/status have this capability? */
 bool vf_doctor_has_cap(const char *status, int cap);
 /* Is a module in the text of modules.builtin or modules.dep? */

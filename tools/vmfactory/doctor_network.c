@@ -105,6 +105,42 @@ static void look_privileges(struct vf_cli *cli, struct vf_finding *ret)
                 w.daemon ? "vmfactoryd" : "this user");
 }
 
+/* What the daemon found out at its start. Of a bridge only if there is to be one. */
+void vf_doctor_judge_modes(const struct vf_json *settings, bool has_bridge, struct vf_finding *ret)
+{
+    static const char *const modes[] = {"nat", "bridge"};
+    const struct vf_json *all = vf_json_get(settings, "networks");
+
+    if (!vf_json_is_object(all))
+        return; /* an older daemon does not tell */
+    for (int i = 0; i < (has_bridge ? 2 : 1); i++) {
+        const struct vf_json *mode = vf_json_get(all, modes[i]);
+        const struct vf_json *reason = vf_json_get(mode, "reason");
+
+        if (vf_json_bool(vf_json_get(mode, "available"), false))
+            continue;
+        vf_find(ret, VF_FINDING_WARN, vf_json_str(vf_json_get(reason, "hint"), NULL),
+                "vmfactoryd refuses the mode %s: %s", modes[i],
+                vf_json_str(vf_json_get(reason, "message"), "it does not say why"));
+        return;
+    }
+    vf_find(ret, VF_FINDING_OK, NULL, "vmfactoryd has the mode nat%s",
+            has_bridge ? " and the mode bridge" : "");
+}
+
+static void look_modes(struct vf_cli *cli, struct vf_finding *ret)
+{
+    struct vf_json *j = switched_off(cli) ? NULL : vf_doctor_ask(cli, "/v1/settings");
+    char bridge[64] = "";
+
+    ret->verdict = VF_FINDING_SKIPPED;
+    if (j == NULL)
+        return;
+    vf_doctor_setting(cli, "network_bridge", bridge, sizeof(bridge));
+    vf_doctor_judge_modes(j, bridge[0] != '\0', ret);
+    vf_json_delete(j);
+}
+
 static void look_tun(struct vf_cli *cli, struct vf_finding *ret)
 {
     VF_CLEANUP_FD int fd = -1;
@@ -280,6 +316,7 @@ static void look_forwarding(struct vf_cli *cli, struct vf_finding *ret)
 
 const struct vf_check vf_network_checks[] = {
     {"networks", look_privileges},
+    {"modes", look_modes},
     {"tun", look_tun},
     {"net kernel", look_kernel_parts},
     {"forwarding", look_forwarding},
