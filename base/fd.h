@@ -20,6 +20,10 @@ static inline void vf_free_str(char **s)
     free(*s);
     *s = NULL;
 }
+/* Closes those that are >= 0, at most 16, in a thread of its own, and sets them to -1: for what may keep its closer waiting,
+ * like a tap or what a stranger sent. Without a thread they are closed here. */
+void vf_close_beside(int *fds, int n);
+int vf_closing_beside(void); /* such threads that have not ended */
 #define VF_CLEANUP_FD __attribute__((cleanup(vf_close_fd)))
 #define VF_CLEANUP_FREE __attribute__((cleanup(vf_free_str)))
 

@@ -5,6 +5,9 @@
  * The caller keeps the connection: when it ends, so does a token that was not used, and its descriptors are closed. What is
  * wrong with what came is told in one line, {"error":{…}}, and then the connection ends. Whatever the kernel put into our
  * table of descriptors is closed, however much that was and whatever else was wrong with it.
+ *
+ * A worker looks at the descriptors, as taps wait for the kernel's lock of all networks. None is closed by the loop: the
+ * last of a tap waits for that lock, too, and one that is no tap for whoever it is about, like a file system in user space.
  */
 #include "pool/api_taps.h"
 
@@ -19,9 +22,9 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/fd.h"
 #include "base/hash.h"
 #include "pool/api_upgrade.h"
 
@@ -35,13 +38,15 @@ struct vf_taps {
     uid_t uid;
     char token[VF_TAPS_TOKEN]; /* "": not yet */
     bool used;
+    bool checking, freed; /* the worker has it; freed: and nobody else any more */
+    struct vf_work work;
     int fds[VF_TAPS_MAX], n_fds;
 };
 
 static void close_fds(struct vf_taps *t)
 {
-    for (int i = 0; i < t->n_fds; i++)
-        close(t->fds[i]);
+    if (t->n_fds > 0)
+        vf_close_beside(t->fds, t->n_fds);
     t->n_fds = 0;
 }
 
@@ -93,13 +98,14 @@ static int check_message(const struct vf_taps *t, const char *data, ssize_t len,
     return 0;
 }
 
-/* Asks the kernel only once it is sure that the driver behind fd is that of taps: an ioctl may mean anything elsewhere. */
+/* Asks the kernel only once it is sure that the driver behind fd is that of taps: an ioctl may mean anything elsewhere.
+ * Nor is a file system asked, which need not answer. */
 static bool is_tun(int fd)
 {
-    struct stat st;
+    struct statx st;
 
-    return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && major(st.st_rdev) == TUN_MAJOR &&
-           minor(st.st_rdev) == TUN_MINOR;
+    return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 &&
+           S_ISCHR(st.stx_mode) && st.stx_rdev_major == TUN_MAJOR && st.stx_rdev_minor == TUN_MINOR;
 }
 
 static int check_tap(int i, int fd, struct ifreq *ret, struct vf_error *err)
@@ -201,6 +207,50 @@ static void refuse(struct vf_taps *t, const struct vf_error *err)
     vf_api_upgrade_end(&t->up);
 }
 
+static int check(struct vf_work *w, struct vf_error *err)
+{
+    return check_taps(w->arg, err);
+}
+
+static void on_checked(void *arg, const struct vf_error *err)
+{
+    struct vf_taps *t = arg;
+    uint8_t random[VF_TAPS_TOKEN / 2];
+
+    t->checking = false;
+    if (t->freed || t->up.closing) {
+        close_fds(t);
+        if (t->freed)
+            free(t);
+        return;
+    }
+    if (err != NULL) {
+        refuse(t, err);
+        return;
+    }
+    vf_random(random, sizeof(random));
+    vf_hex(random, sizeof(random), t->token);
+    if (say(t, NULL))
+        vf_api_upgrade_poll(&t->up, UV_READABLE);
+    else
+        vf_api_upgrade_end(&t->up);
+}
+
+static void begin_check(struct vf_taps *t)
+{
+    struct vf_error err;
+
+    vf_api_upgrade_poll(&t->up, 0); /* of its end alone */
+    if (t->up.closing)
+        return;
+    t->checking = true;
+    if (vf_work_submit(t->up.api->loop, &t->work, check, on_checked, t) == 0)
+        return;
+    t->checking = false;
+    vf_fail(&err, VF_NO_MEMORY, "taps");
+    refuse(t, &err);
+}
+
 static void on_message(struct vf_taps *t)
 {
     char data[2], control[CMSG_SPACE(VF_TAPS_MAX * sizeof(int))]
@@ -212,24 +262,17 @@ static void on_message(struct vf_taps *t)
                          .msg_controllen = sizeof(control)};
     ssize_t n = recvmsg(t->up.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     struct vf_error err = {0};
-    uint8_t random[VF_TAPS_TOKEN / 2];
 
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return;
     if (n > 0)
         take_descriptors(t, &msg);
-    if (n <= 0) {
+    if (n <= 0)
         vf_api_upgrade_end(&t->up);
-        return;
-    }
-    if (check_message(t, data, n, msg.msg_flags, &err) < 0 || check_taps(t, &err) < 0) {
+    else if (check_message(t, data, n, msg.msg_flags, &err) < 0)
         refuse(t, &err);
-        return;
-    }
-    vf_random(random, sizeof(random));
-    vf_hex(random, sizeof(random), t->token);
-    if (!say(t, NULL))
-        vf_api_upgrade_end(&t->up);
+    else
+        begin_check(t);
 }
 
 static void ready(struct vf_api_upgrade *u, int events)
@@ -274,13 +317,18 @@ static void ended(struct vf_api_upgrade *u)
 {
     struct vf_taps *t = (struct vf_taps *)u;
 
-    close_fds(t);
+    if (!t->checking)
+        close_fds(t);
     LIST_REMOVE(t, link);
 }
 
 static void freed(struct vf_api_upgrade *u)
 {
-    free(u);
+    struct vf_taps *t = (struct vf_taps *)u;
+
+    t->freed = true;
+    if (!t->checking)
+        free(t);
 }
 
 /* 429 beyond what one user may have, or all. */
@@ -294,7 +342,10 @@ static int admit(const struct vf_api *a, const struct vf_caller *who, struct vf_
         all++;
         own += t->uid == who->uid;
     }
-    if (all >= VF_TAPS_MAX_ALL)
+    if (vf_closing_beside() >= VF_TAPS_MAX_CLOSING)
+        vf_fail(err, VF_BUSY, "taps: %d descriptors that were brought take long to close",
+                vf_closing_beside());
+    else if (all >= VF_TAPS_MAX_ALL)
         vf_fail(err, VF_BUSY, "taps: %d connections for them are open already", all);
     else if (!who->admin && own >= VF_TAPS_MAX_OF_USER)
         vf_fail(err, VF_BUSY, "taps: uid %d has %d connections for them open already",

@@ -11,6 +11,8 @@
 #define VF_TAPS_MAX_OF_USER 32
 #define VF_TAPS_MAX_ALL 256 /* connections, whether they have brought descriptors yet or not */
 
+#define VF_TAPS_MAX_CLOSING 64 /* threads that close some */
+
 struct vf_taps;
 /* Who's own, not yet used. Errors name network.taps. The descriptors stay ours, and the token can be found until it is
  * used or its connection ends. */

@@ -16,8 +16,7 @@ void vf_brought_drop(struct vf_brought **at)
     *at = NULL;
     if (!b || --b->refs > 0)
         return;
-    for (int i = 0; i < VF_BROUGHT_TAPS; i++)
-        vf_close_fd(&b->taps[i]);
+    vf_close_beside(b->taps, VF_BROUGHT_TAPS); /* perhaps the last of a tap */
     free((char *)b->options.netns);
     free((char *)b->options.tap);
     free((char *)b->options.hostname);

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/fd.h"
 #include "tests/unit/pools_support.h"
 
 #define HIT VF_REQUIRE(VF_GOT_HIT)
@@ -584,7 +585,7 @@ Test(pools, what_an_acquire_brings_must_fit_its_template, .timeout = 60)
     POOLS_WAIT(&t, g.done);
     cr_assert_null(g.vm);
     cr_expect_neq(g.err.code, VF_OK);
-    POOLS_WAIT(&t, pools_dirs(&t) == 0);
+    POOLS_WAIT(&t, pools_dirs(&t) == 0 && vf_closing_beside() == 0);
     char byte = 0;
     signal(SIGPIPE, SIG_IGN);
     cr_expect_eq(write(fds[1], &byte, 1), -1, "a copy is still open");
