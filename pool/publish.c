@@ -71,14 +71,14 @@ static void on_published(void *arg, const struct vf_error *err)
     if (err)
         e = *err;
     bool lacks = e.code == VF_CONFLICT || e.code == VF_BUSY || e.code == VF_UNSUPPORTED;
-    if (lacks)
-        put_back(s);
-    else
+    if (!lacks)
         vf_slot_destroy(s); /* its ports may be open */
     if (a && lacks)
         vf_acquire_refused(a, &e);
     else if (a)
         vf_acquire_missed(a, &e);
+    if (lacks) /* after a's end: whom it is offered to may have others end */
+        put_back(s);
     vf_acquire_serve(pool);
 }
 
