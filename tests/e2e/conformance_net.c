@@ -222,17 +222,8 @@ static void must_echo(const struct vf_net_info *info, const struct vf_ip *to)
 
 static void ask_tcp(const struct vf_ip *to, char *ret, size_t size)
 {
-    struct sockaddr_in a4 = {.sin_family = AF_INET, .sin_port = htons(WHO_PORT)};
-    struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_port = htons(WHO_PORT)};
-    struct timeval limit = {NET_TIMEOUT_MS / 1000, 0};
-    bool is4 = to->family == AF_INET;
-    int fd = socket(to->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    memcpy(&a4.sin_addr, to->b, 4);
-    memcpy(&a6.sin6_addr, to->b, 16);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* connect's, too */
-    cr_assert_eq(connect(fd, is4 ? (void *)&a4 : (void *)&a6, is4 ? sizeof(a4) : sizeof(a6)), 0,
-                 "%s", strerror(errno));
+    int fd = net_tcp_connect(-1, to, WHO_PORT);
+    cr_assert_geq(fd, 0, "%s", strerror(errno));
     ssize_t n = 1;
     size_t got = 0;
     while (n > 0 && got + 1 < size) {

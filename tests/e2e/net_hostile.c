@@ -398,18 +398,6 @@ Test(net_hostile, the_order_of_headers_is_the_default_again)
     net_close(&n);
 }
 
-struct sending {
-    struct vf_netns_call call;
-    int fd;
-};
-
-static int open_udp(struct vf_netns_call *call)
-{
-    struct sending *s = (struct sending *)call;
-    s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    return s->fd < 0 ? -errno : 0;
-}
-
 /* The host's ends let packets of 127.0.0.0/8 pass, for ports published there: but none of a slot that goes astray. */
 Test(net_hostile, a_slot_never_reaches_the_hosts_loopback)
 {
@@ -417,7 +405,6 @@ Test(net_hostile, a_slot_never_reaches_the_hosts_loopback)
     struct vf_error e;
     struct vf_net_info info;
     struct vf_policy p = {.opened = {{IPPROTO_UDP, 7000, 0}}, .n_opened = 1};
-    struct sending s = {.call.fn = open_udp};
     net_open(&n, "net_hostile", "a_slot_never_reaches_the_hosts_loopback");
     struct vf_net *slot = net_slot(&n);
     cr_assert_eq(vf_net_set(slot, &p, &e), 0, "%s", e.msg);
@@ -426,12 +413,12 @@ Test(net_hostile, a_slot_never_reaches_the_hosts_loopback)
     net_shell_in(slot, "sysctl -qw net.ipv4.conf.all.route_localnet=1;"
                        "ip route add 127.0.0.9/32 via 10.210.0.0 dev host0");
     int ns = open(info.netns_path, O_RDONLY | O_CLOEXEC);
-    cr_assert_eq(vf_netns_do(ns, &s.call, &e), 0, "%s", e.msg);
+    int s = net_socket(ns, AF_INET, SOCK_DGRAM, 0);
     struct vf_ip loopback = net_ip("127.0.0.9"), gateway = net_ip("10.210.0.0");
-    net_udp_send(s.fd, &loopback, 7000, "to loopback");
-    net_udp_send(s.fd, &gateway, 7000, "to what was opened");
+    net_udp_send(s, &loopback, 7000, "to loopback");
+    net_udp_send(s, &gateway, 7000, "to what was opened");
     cr_expect_str_eq(net_udp_receive(service, NET_TIMEOUT_MS, NULL, NULL), "to what was opened");
-    close(s.fd);
+    close(s);
     close(ns);
     close(service);
     cr_assert_eq(vf_net_destroy(slot, &e), 0, "%s", e.msg);

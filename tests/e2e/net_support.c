@@ -204,33 +204,44 @@ static socklen_t sockaddr_of(const struct vf_ip *ip, int port, struct sockaddr_s
     return sizeof(*a);
 }
 
-struct open_udp {
+struct opened {
     struct vf_netns_call call;
-    int family, fd;
+    int family, type, protocol, fd;
 };
 
-static int open_udp(struct vf_netns_call *call)
+static int open_socket(struct vf_netns_call *call)
 {
-    struct open_udp *o = (struct open_udp *)call;
-    o->fd = socket(o->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct opened *o = (struct opened *)call;
+    o->fd = socket(o->family, o->type | SOCK_CLOEXEC, o->protocol);
     return o->fd < 0 ? -errno : 0;
+}
+
+int net_socket(int ns, int family, int type, int protocol)
+{
+    struct opened o = {
+        .call.fn = open_socket, .family = family, .type = type, .protocol = protocol};
+    struct vf_error e;
+    if (ns >= 0)
+        cr_assert_eq(vf_netns_do(ns, &o.call, &e), 0, "%s", e.msg);
+    else
+        cr_assert_eq(open_socket(&o.call), 0, "%s", strerror(errno));
+    return o.fd;
+}
+
+static int bound(int ns, int type, const char *address, int port)
+{
+    struct vf_ip ip = net_ip(address);
+    struct sockaddr_storage a;
+    socklen_t len = sockaddr_of(&ip, port, &a);
+    int one = 1, fd = net_socket(ns, ip.family, type, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    cr_assert_eq(bind(fd, (struct sockaddr *)&a, len), 0, "%s: %s", address, strerror(errno));
+    return fd;
 }
 
 int net_udp(int ns, const char *address, int port)
 {
-    struct vf_ip ip = net_ip(address);
-    struct sockaddr_storage a;
-    struct open_udp o = {.call.fn = open_udp, .family = ip.family};
-    struct vf_error e;
-    int one = 1;
-    if (ns >= 0)
-        cr_assert_eq(vf_netns_do(ns, &o.call, &e), 0, "%s", e.msg);
-    else
-        cr_assert_eq(open_udp(&o.call), 0);
-    socklen_t len = sockaddr_of(&ip, port, &a);
-    setsockopt(o.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    cr_assert_eq(bind(o.fd, (struct sockaddr *)&a, len), 0, "%s: %s", address, strerror(errno));
-    return o.fd;
+    return bound(ns, SOCK_DGRAM, address, port);
 }
 
 void net_udp_send(int fd, const struct vf_ip *to, int port, const char *text)
@@ -265,6 +276,35 @@ const char *net_udp_receive(int fd, int wait_ms, struct vf_ip *from, int *port)
                is4 ? 4 : 16);
     }
     return text;
+}
+
+static void limit_waits(int fd)
+{
+    struct timeval limit = {NET_TIMEOUT_MS / 1000, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)); /* accept's, too */
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* connect's, too */
+}
+
+int net_tcp_listen(int ns, const char *address, int port)
+{
+    int fd = bound(ns, SOCK_STREAM, address, port);
+    limit_waits(fd);
+    cr_assert_eq(listen(fd, 8), 0);
+    return fd;
+}
+
+int net_tcp_connect(int ns, const struct vf_ip *to, int port)
+{
+    struct sockaddr_storage a;
+    socklen_t len = sockaddr_of(to, port, &a);
+    int fd = net_socket(ns, to->family, SOCK_STREAM, 0);
+    limit_waits(fd);
+    if (connect(fd, (struct sockaddr *)&a, len) == 0)
+        return fd;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
 }
 
 /* ---- the guest */

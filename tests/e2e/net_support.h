@@ -51,12 +51,17 @@ int net_tap(const char *name, int flags);
 #define NET_TAP (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) /* as VMMs need it */
 
 struct vf_ip net_ip(const char *text);
+/* A socket of the namespace ns (-1: the test's own). */
+int net_socket(int ns, int family, int type, int protocol);
 /* A UDP socket bound to address and port in the namespace ns (-1: the test's own). */
 int net_udp(int ns, const char *address, int port);
 /* Sends text from the socket. */
 void net_udp_send(int fd, const struct vf_ip *to, int port, const char *text);
 /* The next datagram, or NULL once wait_ms have passed. Its sender in from and port (may be NULL). */
 const char *net_udp_receive(int fd, int wait_ms, struct vf_ip *from, int *port);
+/* TCP, blocking and with a deadline; connect: -1 with errno. */
+int net_tcp_listen(int ns, const char *address, int port);
+int net_tcp_connect(int ns, const struct vf_ip *to, int port);
 
 /* ---- the guest */
 struct net_packet {

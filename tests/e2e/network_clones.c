@@ -121,7 +121,8 @@ static void out_and_in(const struct sup_target *t, const char *name)
         close(out);
     }
     for (int i = 0; i < 2; i++)
-        world_publish(&w, vms[i], &(struct vf_port){IPPROTO_UDP, (uint16_t)(8000 + i), TALK_PORT});
+        facnet_must_publish(&w.n, vms[i],
+                            &(struct vf_port){IPPROTO_UDP, (uint16_t)(8000 + i), TALK_PORT});
     for (int f = 0; f < 2; f++) {
         struct vf_ip host = net_ip(families[f].host);
         int sockets[] = {net_udp(w.far.outside.ns, families[f].out, 0),
@@ -377,7 +378,7 @@ static void mtu_9000(const struct sup_target *t, const char *name)
     struct vf_spec spec = world_spec(&w, "jumbo");
     spec.network.mtu = 9000;
     open_with(&w, &spec, &vm, 1);
-    world_publish(&w, vm, &(struct vf_port){IPPROTO_UDP, 8007, TALK_PORT});
+    facnet_must_publish(&w.n, vm, &(struct vf_port){IPPROTO_UDP, 8007, TALK_PORT});
     for (int f = 0; f < 2; f++) {
         bool is4 = families[f].family == AF_INET;
         struct vf_ip to[] = {world_address(vm, families[f].family), net_ip(families[f].host)};
@@ -430,7 +431,7 @@ static void nothing_of_the_one_before(const struct sup_target *t, const char *na
     snprintf(before, sizeof(before), "%s", net_shell("nsenter --net=%s ip neigh show", netns));
     cr_expect_not_null(strstr(before, "PERMANENT"));
     answers_of(&w, a, from, port, out);
-    world_publish(&w, a, &(struct vf_port){IPPROTO_UDP, 8007, TALK_PORT});
+    facnet_must_publish(&w.n, a, &(struct vf_port){IPPROTO_UDP, 8007, TALK_PORT});
     world_order(a, AF_INET, "send 169.254.169.254 80 role?");
     world_refused(&w, a, VF_REFUSED_METADATA, 1);
     int late = net_udp(-1, NET_HOST4, 0);
@@ -440,7 +441,7 @@ static void nothing_of_the_one_before(const struct sup_target *t, const char *na
     world_clones(&w, gen, 1, &b);
     cr_assert_str_eq(facnet_of(b).netns, netns, "the test wants the same slot");
     cr_expect_eq(facnet_of(b).n_ports, 0);
-    struct vf_net_stats stats = world_traffic(&w, b);
+    struct vf_net_stats stats = facnet_traffic(&w.n, b);
     cr_expect_eq(stats.out_packets, 0, "%llu", (unsigned long long)stats.out_packets);
     for (int i = 0; i < VF_REFUSAL_COUNT; i++)
         cr_expect_eq(stats.refused[i], 0, "%s", vf_refusal_names[i]);

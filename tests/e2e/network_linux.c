@@ -36,7 +36,7 @@ static const char *get(int ns, const struct vf_ip *to, int port)
     char text[VF_IP_TEXT];
     size_t len = 0;
     ssize_t n = 1;
-    int fd = tcp_connect(ns, to, port);
+    int fd = net_tcp_connect(ns, to, port);
     cr_assert_geq(fd, 0, "%s port %d: %m", vf_ip_text(to, text), port);
     cr_assert_eq(write(fd, request, sizeof(request) - 1), (ssize_t)sizeof(request) - 1);
     while (n > 0 && len + 1 < sizeof(answer)) {
@@ -63,7 +63,7 @@ Test(network_linux, http_inward)
     world_clones(&w, gen, 2, vms);
     for (int i = 0; i < 2; i++) {
         fac_sh(&w.n.f, vms[i], "cp /etc/machine-id /www/id");
-        world_publish(&w, vms[i], &(struct vf_port){IPPROTO_TCP, (uint16_t)(8080 + i), 80});
+        facnet_must_publish(&w.n, vms[i], &(struct vf_port){IPPROTO_TCP, (uint16_t)(8080 + i), 80});
     }
     for (int i = 0; i < 2; i++) {
         const char *id = vf_instance_proof(vms[i])->machine_id;
@@ -73,14 +73,14 @@ Test(network_linux, http_inward)
             cr_expect_str_eq(get(-1, &own, 80), id, "its own address");
             cr_expect_str_eq(get(-1, &host, 8080 + i), id, "the host's port, from the host");
             cr_expect_str_eq(get(w.far.outside.ns, &host, 8080 + i), id, "and from outside");
-            cr_expect_lt(tcp_connect(w.far.outside.ns, &host, 80), 0, "only what is published");
+            cr_expect_lt(net_tcp_connect(w.far.outside.ns, &host, 80), 0, "only what is published");
         }
     }
     struct vf_ip here = net_ip("127.0.0.1");
     cr_expect_str_eq(get(-1, &here, 8080), vf_instance_proof(vms[0])->machine_id);
     fac_destroy(&w.n.f, vms[0]);
     struct vf_ip host = net_ip(NET_HOST4);
-    cr_expect_lt(tcp_connect(w.far.outside.ns, &host, 8080), 0, "its port went with it");
+    cr_expect_lt(net_tcp_connect(w.far.outside.ns, &host, 8080), 0, "its port went with it");
     cr_expect_str_eq(get(w.far.outside.ns, &host, 8081), vf_instance_proof(vms[1])->machine_id);
     fac_destroy(&w.n.f, vms[1]);
     vf_generation_unref(gen);
@@ -126,7 +126,7 @@ static void *serve(void *arg)
 /* The guest fetches /of-N from a server outside; what that saw. */
 static void fetch(struct world *w, struct vf_instance *vm, int n, const struct family *f)
 {
-    struct server s = {.fd = tcp_listen(w->far.outside.ns, f->out, 8000)};
+    struct server s = {.fd = net_tcp_listen(w->far.outside.ns, f->out, 8000)};
     struct vf_ip host = net_ip(f->host);
     char text[VF_IP_TEXT], command[200];
     cr_assert_eq(pthread_create(&s.thread, NULL, serve, &s), 0);
@@ -150,7 +150,7 @@ Test(network_linux, http_outward)
         for (int f = 0; f < 2; f++)
             fetch(&w, vms[i], i, &families[f]);
     /* Neither the host's own web server nor the other's. */
-    int service = tcp_listen(-1, "0.0.0.0", 80);
+    int service = net_tcp_listen(-1, "0.0.0.0", 80);
     struct vf_ip other = world_address(vms[1], AF_INET);
     char text[VF_IP_TEXT], command[200];
     snprintf(command, sizeof(command),
@@ -158,7 +158,7 @@ Test(network_linux, http_outward)
              " nc -w 1 $a 80 </dev/null 2>/dev/null && echo $a; done; echo none",
              vf_ip_text(&other, text), world_host_end(vms[0], AF_INET));
     cr_expect_str_eq(fac_sh(&w.n.f, vms[0], command), "none");
-    struct vf_net_stats stats = world_traffic(&w, vms[0]);
+    struct vf_net_stats stats = facnet_traffic(&w.n, vms[0]);
     cr_expect_gt(stats.refused[VF_REFUSED_GUESTS], 0);
     cr_expect_gt(stats.refused[VF_REFUSED_HOST], 0);
     cr_expect_gt(stats.refused[VF_REFUSED_GATEWAY], 0);

@@ -118,68 +118,24 @@ void world_order(struct vf_instance *vm, int family, const char *fmt, ...)
     cr_assert_str_eq(tell(vm, family, text), "sent", "'%s' was not understood", text);
 }
 
-struct vf_net_stats world_traffic(struct world *w, struct vf_instance *vm)
-{
-    struct vf_net_stats stats = {0};
-    struct facnet_done d = {0};
-    struct vf_error e;
-    cr_assert_eq(vf_instance_traffic(vm, &stats, facnet_on_done, &d, &e), 0, "%s", e.msg);
-    facnet_wait(&w->n, &d);
-    cr_assert_eq(d.err.code, VF_OK, "%s", d.err.msg);
-    return stats;
-}
-
 void world_refused(struct world *w, struct vf_instance *vm, enum vf_refusal why, uint64_t n)
 {
     int64_t deadline_us = vf_deadline_after_ms(NET_TIMEOUT_MS);
     uint64_t seen;
     do {
-        seen = world_traffic(w, vm).refused[why];
+        seen = facnet_traffic(&w->n, vm).refused[why];
     } while (seen < n && vf_deadline_left_ms(deadline_us) > 0);
     cr_assert_eq(seen, n, "refused by %s: %llu, not %llu", vf_refusal_names[why],
                  (unsigned long long)seen, (unsigned long long)n);
 }
 
-void world_publish(struct world *w, struct vf_instance *vm, const struct vf_port *port)
-{
-    struct facnet_done d = {0};
-    struct vf_error e;
-    cr_assert_eq(vf_instance_publish(vm, port, 1, facnet_on_done, &d, &e), 0, "%s", e.msg);
-    facnet_wait(&w->n, &d);
-    cr_assert_eq(d.err.code, VF_OK, "%s", d.err.msg);
-}
-
 /* ---- eyes */
-
-struct opened {
-    struct vf_netns_call call;
-    int family, type, protocol, fd;
-};
-
-static int open_socket(struct vf_netns_call *call)
-{
-    struct opened *o = (struct opened *)call;
-    o->fd = socket(o->family, o->type | SOCK_CLOEXEC, o->protocol);
-    return o->fd < 0 ? -errno : 0;
-}
-
-static int socket_in(int ns, int family, int type, int protocol)
-{
-    struct opened o = {
-        .call.fn = open_socket, .family = family, .type = type, .protocol = protocol};
-    struct vf_error e;
-    if (ns >= 0)
-        cr_assert_eq(vf_netns_do(ns, &o.call, &e), 0, "%s", e.msg);
-    else
-        cr_assert_eq(open_socket(&o.call), 0);
-    return o.fd;
-}
 
 int eyes_open(const char *netns)
 {
     int ns = open(netns, O_RDONLY | O_CLOEXEC), room = 4 << 20;
     cr_assert_geq(ns, 0, "%s: %s", netns, strerror(errno));
-    int fd = socket_in(ns, AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_ALL));
+    int fd = net_socket(ns, AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_ALL));
     close(ns);
     struct sockaddr_ll a = {
         .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = VF_NET_TAP_INDEX};
@@ -221,56 +177,4 @@ bool eyes_asks(const struct eyes_frame *f)
     /* IPv6, ICMPv6, neighbour solicitation; 135 can't hide behind an extension header (RFC 6980 forbids fragments) */
     return f->len > 54 && f->b[12] == 0x86 && f->b[13] == 0xdd && f->b[20] == IPPROTO_ICMPV6 &&
            f->b[54] == 135;
-}
-
-/* ---- TCP */
-
-static socklen_t address_of(const struct vf_ip *ip, int port, struct sockaddr_storage *ret)
-{
-    struct sockaddr_in *a4 = (struct sockaddr_in *)ret;
-    struct sockaddr_in6 *a6 = (struct sockaddr_in6 *)ret;
-    memset(ret, 0, sizeof(*ret));
-    ret->ss_family = (sa_family_t)ip->family;
-    if (ip->family == AF_INET) {
-        a4->sin_port = htons((uint16_t)port);
-        memcpy(&a4->sin_addr, ip->b, 4);
-        return sizeof(*a4);
-    }
-    a6->sin6_port = htons((uint16_t)port);
-    memcpy(&a6->sin6_addr, ip->b, 16);
-    return sizeof(*a6);
-}
-
-static int tcp_in(int ns, int family)
-{
-    struct timeval limit = {NET_TIMEOUT_MS / 1000, 0};
-    int one = 1, fd = socket_in(ns, family, SOCK_STREAM, 0);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)); /* accept's, too */
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* connect's, too */
-    return fd;
-}
-
-int tcp_listen(int ns, const char *address, int port)
-{
-    struct vf_ip ip = net_ip(address);
-    struct sockaddr_storage a;
-    socklen_t len = address_of(&ip, port, &a);
-    int fd = tcp_in(ns, ip.family);
-    cr_assert_eq(bind(fd, (struct sockaddr *)&a, len), 0, "%s: %s", address, strerror(errno));
-    cr_assert_eq(listen(fd, 8), 0);
-    return fd;
-}
-
-int tcp_connect(int ns, const struct vf_ip *to, int port)
-{
-    struct sockaddr_storage a;
-    socklen_t len = address_of(to, port, &a);
-    int fd = tcp_in(ns, to->family);
-    if (connect(fd, (struct sockaddr *)&a, len) == 0)
-        return fd;
-    int saved = errno;
-    close(fd);
-    errno = saved;
-    return -1;
 }

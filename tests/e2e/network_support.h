@@ -48,10 +48,8 @@ const char *world_tell(struct vf_instance *vm, int family, const char *fmt, ...)
 void world_order(struct vf_instance *vm, int family, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-struct vf_net_stats world_traffic(struct world *w, struct vf_instance *vm);
 /* Waits until the VM's slot has refused n packets for this reason, and no more. */
 void world_refused(struct world *w, struct vf_instance *vm, enum vf_refusal why, uint64_t n);
-void world_publish(struct world *w, struct vf_instance *vm, const struct vf_port *port);
 
 /* ---- eyes: all frames on the tap of the slot that is at netns */
 int eyes_open(const char *netns);
@@ -66,10 +64,5 @@ bool eyes_next(int fd, struct eyes_frame *ret);
 bool eyes_saw(int fd, bool from_guest, const char *text);
 /* An ARP packet, or a neighbour's solicitation. */
 bool eyes_asks(const struct eyes_frame *f);
-
-/* ---- TCP, blocking and with a deadline; ns -1: the host's namespace */
-int tcp_listen(int ns, const char *address, int port);
-/* -1 with errno. */
-int tcp_connect(int ns, const struct vf_ip *to, int port);
 
 #endif
