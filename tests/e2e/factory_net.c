@@ -2,6 +2,7 @@
 #include "tests/e2e/factory_net.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -92,6 +93,17 @@ struct vf_spec facnet_null(const char *name, enum vf_network_mode mode)
     spec.vmm = VF_SPEC_VMM_NULL;
     spec.agent.ready_timeout_ms = 5000;
     return spec;
+}
+
+void facnet_add_dns(struct vf_spec *spec, const char *const *dns)
+{
+    struct vf_strv *to = &spec->network.dns;
+    for (; *dns; dns++) {
+        to->v = realloc(to->v, (to->n + 2) * sizeof(char *));
+        cr_assert(to->v);
+        to->v[to->n++] = strdup(*dns);
+        to->v[to->n] = NULL;
+    }
 }
 
 bool facnet_is_in(pid_t pid, const char *netns)

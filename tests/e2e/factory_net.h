@@ -29,6 +29,8 @@ struct vf_nets_counts facnet_counts(struct facnet *n);
 /* QEMU and the tiny guest under KVM, or the VMM in memory; with that mode. */
 struct vf_spec facnet_tiny(const char *name, enum vf_network_mode mode);
 struct vf_spec facnet_null(const char *name, enum vf_network_mode mode);
+/* Resolvers, NULL-ended. */
+void facnet_add_dns(struct vf_spec *spec, const char *const *dns);
 #define FACNET_KVM_OR_SKIP(suite, name)                          \
     do {                                                         \
         const char *missing_ = fac_missing(false, VF_ACCEL_KVM); \

@@ -28,16 +28,6 @@ static void set_script(const char *text)
     vf_null_set_default(&s);
 }
 
-static void add_dns(struct vf_spec *spec, const char *const *dns)
-{
-    for (size_t n = 0; dns && dns[n]; n++) {
-        spec->network.dns.v = realloc(spec->network.dns.v, (n + 2) * sizeof(char *));
-        spec->network.dns.v[n] = strdup(dns[n]);
-        spec->network.dns.v[n + 1] = NULL;
-        spec->network.dns.n = n + 1;
-    }
-}
-
 static struct vf_spec null_spec(int64_t mtu, const char *const *dns)
 {
     struct vf_spec spec = fac_tiny("null", VF_ACCEL_TCG, NULL);
@@ -45,7 +35,8 @@ static struct vf_spec null_spec(int64_t mtu, const char *const *dns)
     spec.vmm = VF_SPEC_VMM_NULL;
     spec.network.mode = VF_NETWORK_EXTERNAL;
     spec.network.mtu = mtu;
-    add_dns(&spec, dns);
+    if (dns)
+        facnet_add_dns(&spec, dns);
     cr_assert_eq(vf_spec_check(&spec, &e), 0, "%s", e.msg);
     return spec;
 }
@@ -159,7 +150,7 @@ Test(factory_network_proofs, each_value_of_a_slot_is_proved, .timeout = 120)
     struct vf_error e;
     facnet_open(&n, "factory_network_proofs", "each_value_of_a_slot_is_proved", 8, NULL);
     struct vf_spec spec = facnet_null("null", VF_NETWORK_NAT);
-    add_dns(&spec, resolvers);
+    facnet_add_dns(&spec, resolvers);
     struct vf_generation *gen = fac_build(&n.f, &spec);
     struct vf_instance *vm = fac_clone(&n.f, gen);
     cr_expect_str_eq(vf_instance_proof(vm)->mac, "02:76:6d:00:00:02");
@@ -194,7 +185,7 @@ Test(factory_network_proofs, a_real_guest_that_lies, .timeout = 180)
     facnet_open(&n, "factory_network_proofs", "a_real_guest_that_lies", 8, NULL);
     for (size_t i = 0; i < N_LIES_IN_SLOTS; i++) {
         struct vf_spec spec = facnet_tiny("liar", VF_NETWORK_NAT);
-        add_dns(&spec, resolvers);
+        facnet_add_dns(&spec, resolvers);
         free(spec.boot.cmdline);
         cr_assert_gt(asprintf(&spec.boot.cmdline, "misbehave-frozen=%s", lies_in_slots[i].how), 0);
         struct vf_generation *gen = fac_build(&n.f, &spec);

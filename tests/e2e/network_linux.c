@@ -1,4 +1,4 @@
-/* Linux guests: HTTP both ways, and the first packet after a restore. QEMU without KVM; the same template would serve any
+/* Linux guests: the first packet after a restore, HTTP both ways, and what the agent has set. QEMU without KVM; the same template would serve any
  * host.
  */
 #include "tests/e2e/network_support.h"
@@ -13,17 +13,33 @@
 TestSuite(network_linux, .timeout = 240);
 
 /* A web server was started before the template was saved: it serves on in each clone. */
-static struct vf_generation *build_server(struct world *w, const char *suite, const char *name,
-                                          const struct vf_sync_options *o)
+static struct vf_generation *build_server(struct world *w)
 {
     static const char *const serve[] = {"/bin/sh", "-c",
                                         "mkdir -p /www && httpd -p '[::]:80' -h /www", NULL};
-    world_open(w, &sup_qemu_tcg_linux, suite, name, 8, o);
+    static const char *const resolvers[] = {"192.0.2.53", "2001:db8::53", NULL};
     struct vf_spec spec = world_spec(w, "web");
+    spec.network.mtu = 1400;
+    facnet_add_dns(&spec, resolvers);
     fac_add_warmup(&spec, serve);
     struct vf_generation *gen = world_build(w, &spec);
     vf_spec_free(&spec);
     return gen;
+}
+
+/* What the agent has set, seen from inside. */
+static void check_inside(struct fac *f, struct vf_instance *vm)
+{
+    cr_expect_str_eq(fac_sh(f, vm, "ip -4 addr show dev eth0 | grep -o '172.31.255.2/30'"),
+                     "172.31.255.2/30");
+    cr_expect_str_eq(fac_sh(f, vm, "ip -6 addr show dev eth0 | grep -o 'fd76:6d00::2/64'"),
+                     "fd76:6d00::2/64");
+    const char *neighbours = "ip neigh show dev eth0 | grep -cE '^(172.31.255.1|fd76:6d00::1) "
+                             "lladdr 02:76:6d:00:00:01.*PERMANENT'";
+    cr_expect_str_eq(fac_sh(f, vm, neighbours), "2");
+    cr_expect_str_eq(fac_sh(f, vm, "cat /etc/resolv.conf"),
+                     "nameserver 192.0.2.53\nnameserver 2001:db8::53");
+    cr_expect_str_eq(fac_sh(f, vm, "cat /sys/class/net/eth0/mtu"), "1400");
 }
 
 /* ---- inward */
@@ -55,15 +71,12 @@ static const char *get(int ns, const struct vf_ip *to, int port)
     return body;
 }
 
-Test(network_linux, http_inward)
+static void inward(struct world *w, struct vf_instance *const vms[2])
 {
-    struct world w;
-    struct vf_instance *vms[2];
-    struct vf_generation *gen = build_server(&w, "network_linux", "http_inward", NULL);
-    world_clones(&w, gen, 2, vms);
     for (int i = 0; i < 2; i++) {
-        fac_sh(&w.n.f, vms[i], "cp /etc/machine-id /www/id");
-        facnet_must_publish(&w.n, vms[i], &(struct vf_port){IPPROTO_TCP, (uint16_t)(8080 + i), 80});
+        fac_sh(&w->n.f, vms[i], "cp /etc/machine-id /www/id");
+        facnet_must_publish(&w->n, vms[i],
+                            &(struct vf_port){IPPROTO_TCP, (uint16_t)(8080 + i), 80});
     }
     for (int i = 0; i < 2; i++) {
         const char *id = vf_instance_proof(vms[i])->machine_id;
@@ -72,19 +85,18 @@ Test(network_linux, http_inward)
             struct vf_ip host = net_ip(families[f].host);
             cr_expect_str_eq(get(-1, &own, 80), id, "its own address");
             cr_expect_str_eq(get(-1, &host, 8080 + i), id, "the host's port, from the host");
-            cr_expect_str_eq(get(w.far.outside.ns, &host, 8080 + i), id, "and from outside");
-            cr_expect_lt(net_tcp_connect(w.far.outside.ns, &host, 80), 0, "only what is published");
+            cr_expect_str_eq(get(w->far.outside.ns, &host, 8080 + i), id, "and from outside");
+            cr_expect_lt(net_tcp_connect(w->far.outside.ns, &host, 80), 0,
+                         "only what is published");
         }
     }
     struct vf_ip here = net_ip("127.0.0.1");
     cr_expect_str_eq(get(-1, &here, 8080), vf_instance_proof(vms[0])->machine_id);
-    fac_destroy(&w.n.f, vms[0]);
+    fac_destroy(&w->n.f, vms[0]);
     struct vf_ip host = net_ip(NET_HOST4);
-    cr_expect_lt(net_tcp_connect(w.far.outside.ns, &host, 8080), 0, "its port went with it");
-    cr_expect_str_eq(get(w.far.outside.ns, &host, 8081), vf_instance_proof(vms[1])->machine_id);
-    fac_destroy(&w.n.f, vms[1]);
-    vf_generation_unref(gen);
-    world_close(&w);
+    cr_expect_lt(net_tcp_connect(w->far.outside.ns, &host, 8080), 0, "its port went with it");
+    cr_expect_str_eq(get(w->far.outside.ns, &host, 8081), vf_instance_proof(vms[1])->machine_id);
+    fac_destroy(&w->n.f, vms[1]);
 }
 
 /* ---- outward */
@@ -140,15 +152,11 @@ static void fetch(struct world *w, struct vf_instance *vm, int n, const struct f
     close(s.fd);
 }
 
-Test(network_linux, http_outward)
+static void outward(struct world *w, struct vf_instance *const vms[2])
 {
-    struct world w;
-    struct vf_instance *vms[2];
-    struct vf_generation *gen = build_server(&w, "network_linux", "http_outward", NULL);
-    world_clones(&w, gen, 2, vms);
     for (int i = 0; i < 2; i++)
         for (int f = 0; f < 2; f++)
-            fetch(&w, vms[i], i, &families[f]);
+            fetch(w, vms[i], i, &families[f]);
     /* Neither the host's own web server nor the other's. */
     int service = net_tcp_listen(-1, "0.0.0.0", 80);
     struct vf_ip other = world_address(vms[1], AF_INET);
@@ -157,17 +165,13 @@ Test(network_linux, http_outward)
              "for a in %s %s " NET_HOST4 " 172.31.255.1 169.254.169.254; do"
              " nc -w 1 $a 80 </dev/null 2>/dev/null && echo $a; done; echo none",
              vf_ip_text(&other, text), world_host_end(vms[0], AF_INET));
-    cr_expect_str_eq(fac_sh(&w.n.f, vms[0], command), "none");
-    struct vf_net_stats stats = facnet_traffic(&w.n, vms[0]);
+    cr_expect_str_eq(fac_sh(&w->n.f, vms[0], command), "none");
+    struct vf_net_stats stats = facnet_traffic(&w->n, vms[0]);
     cr_expect_gt(stats.refused[VF_REFUSED_GUESTS], 0);
     cr_expect_gt(stats.refused[VF_REFUSED_HOST], 0);
     cr_expect_gt(stats.refused[VF_REFUSED_GATEWAY], 0);
     cr_expect_gt(stats.refused[VF_REFUSED_METADATA], 0);
     close(service);
-    for (int i = 0; i < 2; i++)
-        fac_destroy(&w.n.f, vms[i]);
-    vf_generation_unref(gen);
-    world_close(&w);
 }
 
 /* ---- the first packet */
@@ -185,19 +189,13 @@ static int open_eyes(void *arg, struct vf_instance *vm, const char *stage, struc
 }
 
 /* The restored guest asks nobody where its gateway is, nor does the host ask for the guest. */
-Test(network_linux, first_packet_without_asking)
+static void first_packet_without_asking(struct world *w, struct vf_instance *vm)
 {
-    struct world w;
-    struct vf_instance *vm;
     struct eyes_frame f;
-    struct vf_generation *gen =
-        build_server(&w, "network_linux", "first_packet_without_asking",
-                     &(struct vf_sync_options){.trial_clones = -1, .on_step = open_eyes});
-    world_clones(&w, gen, 1, &vm);
+    bool seen[2] = {false, false};
     cr_assert_geq(eyes, 0);
     for (int i = 0; i < 2; i++)
-        fetch(&w, vm, i, &families[i]);
-    bool seen[2] = {false, false};
+        fetch(w, vm, i, &families[i]);
     while (eyes_next(eyes, &f)) {
         bool is6 = f.b[12] == 0x86;
         seen[is6] = seen[is6] || (f.from_guest && memmem(f.b, (size_t)f.len, "GET /of-", 8));
@@ -206,12 +204,27 @@ Test(network_linux, first_packet_without_asking)
     }
     cr_expect(seen[0] && seen[1], "the eyes were closed");
     close(eyes);
-    /* What it was told stays. */
-    const char *neighbours = fac_sh(&w.n.f, vm, "ip neigh show dev eth0");
-    cr_expect(strstr(neighbours, "172.31.255.1 lladdr 02:76:6d:00:00:01"), "%s", neighbours);
-    cr_expect(strstr(neighbours, "fd76:6d00::1 lladdr 02:76:6d:00:00:01"), "%s", neighbours);
-    cr_expect(strstr(neighbours, "PERMANENT"), "%s", neighbours);
-    fac_destroy(&w.n.f, vm);
+}
+
+/* ---- all of it, as booting Linux takes longer than anything else here */
+
+Test(network_linux, clones_of_a_web_server)
+{
+    struct world w;
+    struct vf_instance *vms[2];
+    world_open(&w, &sup_qemu_tcg_linux, "network_linux", "clones_of_a_web_server", 8,
+               &(struct vf_sync_options){.trial_clones = -1, .on_step = open_eyes});
+    struct vf_generation *gen = build_server(&w);
+    world_clones(&w, gen, 1, &vms[0]);
+    first_packet_without_asking(&w, vms[0]);
+    world_clones(&w, gen, 1, &vms[1]);
+    for (int i = 0; i < 2; i++) {
+        fac_check_proof(&w.n.f, vms[i], gen);
+        check_inside(&w.n.f, vms[i]);
+    }
+    fac_check_differ(&w.n.f, vms, 2);
+    outward(&w, vms);
+    inward(&w, vms); /* they are gone then */
     vf_generation_unref(gen);
     world_close(&w);
 }
