@@ -58,7 +58,7 @@ static int of_spec(const struct vf_spec *s, struct told *t, struct vf_error *err
     if (s->network.dns.n > MAX_DNS)
         return vf_fail(err, VF_INVALID_ARGUMENT, "network.dns: at most %d resolvers", MAX_DNS);
     for (size_t i = 0; i < s->network.dns.n; i++) {
-        char field[32];
+        char field[40];
         snprintf(field, sizeof(field), "network.dns[%zu]", i);
         int r = vf_ip_parse(s->network.dns.v[i], field, &t->dns[i], err);
         if (r < 0)
