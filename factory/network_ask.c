@@ -41,16 +41,39 @@ void vf_instance_network(const struct vf_instance *vm, struct vf_instance_networ
 
 /* ---- the line */
 
-static void begin_first(struct vf_instance *vm);
-
-static void end_first(struct vf_instance *vm, const struct vf_error *err)
+/* Whether another stands behind it, to be begun: what its callback asks for begins by itself if it stands alone. */
+static bool end_first(struct vf_instance *vm, const struct vf_error *err)
 {
     struct vf_net_job *j = vm->net.jobs;
+    bool more = j->next != NULL;
     vm->net.jobs = j->next;
     if (!err && j->ret_stats)
         *j->ret_stats = j->stats;
     j->done(j->arg, err);
     free(j);
+    return more;
+}
+
+static void on_job(void *arg, const struct vf_error *err);
+
+static void go_on(struct vf_instance *vm, bool more)
+{
+    struct vf_error e;
+    if (vm->state == VF_INSTANCE_DESTROYING) {
+        vf_fail(&e, VF_CANCELLED, "network: the VM is being destroyed");
+        while (vm->net.jobs)
+            end_first(vm, &e);
+        vf_instance_teardown(vm);
+        return;
+    }
+    if (!more)
+        return;
+    struct vf_net_job *j = vm->net.jobs;
+    int r = vf_work_submit(vm->factory->loop, &j->work, j->run, on_job, j);
+    if (r < 0) {
+        vf_fail_errno(&e, r, "worker");
+        go_on(vm, end_first(vm, &e));
+    }
 }
 
 static void on_job(void *arg, const struct vf_error *err)
@@ -67,27 +90,7 @@ static void on_job(void *arg, const struct vf_error *err)
         vm->net.n_ports = j->n_ports;
     }
     /* The VM stays until the line is empty: its last callback may destroy it, but not free it. */
-    end_first(vm, err);
-    if (vm->state == VF_INSTANCE_DESTROYING) {
-        vf_fail(&cancelled, VF_CANCELLED, "network: the VM is being destroyed");
-        while (vm->net.jobs)
-            end_first(vm, &cancelled);
-        vf_instance_teardown(vm);
-    } else if (vm->net.jobs)
-        begin_first(vm);
-}
-
-static void begin_first(struct vf_instance *vm)
-{
-    struct vf_net_job *j = vm->net.jobs;
-    int r = vf_work_submit(vm->factory->loop, &j->work, j->run, on_job, j);
-    if (r < 0) {
-        struct vf_error e;
-        vf_fail_errno(&e, r, "worker");
-        end_first(vm, &e);
-        if (vm->net.jobs)
-            begin_first(vm);
-    }
+    go_on(vm, end_first(vm, err));
 }
 
 static int submit(struct vf_instance *vm, struct vf_net_job *j, vf_done_cb done, void *arg,
