@@ -350,6 +350,7 @@ void vf_instance_net_note(struct vf_instance *vm)
         return;
     struct vf_net_info *info = &vm->net.info;
     vf_net_info(vm->net.slot, info);
+    snprintf(vm->net.name, sizeof(vm->net.name), "%s", info->name);
     vm->net.n_ports = info->n_ports; /* of an adopted one */
     if (info->n_ports)
         memcpy(vm->net.ports, info->ports, (size_t)info->n_ports * sizeof(*info->ports));

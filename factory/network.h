@@ -13,7 +13,8 @@ struct vf_net_job;
 struct vf_instance_net {
     struct vf_net *slot;                     /* NULL: none. A worker's while one runs */
     bool known;                              /* the loop has heard of it: info is set */
-    struct vf_net_info info;                 /* of slot */
+    struct vf_net_info info;                 /* of slot; what it points to goes with the slot */
+    char name[16];                           /* its name, until the VM goes */
     int netns_fd;                            /* where the VMM is to run, until it does; -1 */
     char *netns;                             /* of the mode external: its path; NULL: ours */
     int taps[VF_VM_MAX_QUEUE_PAIRS], n_taps; /* the same: our copies, until it is ready */

@@ -32,7 +32,7 @@ void vf_instance_network(const struct vf_instance *vm, struct vf_instance_networ
         return;
     ret->number = net->info.number;
     ret->netns = net->info.netns_path;
-    ret->interface = net->info.name;
+    ret->interface = net->name;
     ret->host4 = net->info.host4;
     ret->host6 = net->info.host6;
     ret->ports = net->ports;

@@ -20,7 +20,9 @@ static void open_networks(struct facnet *n)
 static void on_traffic(void *arg, struct vf_instance *vm, const struct vf_net_stats *total)
 {
     struct facnet *n = arg;
+    struct vf_instance_network net = facnet_of(vm);
     cr_assert(vf_instance_id(vm)[0]);
+    snprintf(n->told_of, sizeof(n->told_of), "%s", net.interface);
     n->told.in_packets += total->in_packets;
     n->told.out_packets += total->out_packets;
     n->n_told++;

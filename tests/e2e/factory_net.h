@@ -13,6 +13,7 @@ struct facnet {
     struct vf_networks *networks;
     struct vf_net_stats told; /* by on_traffic, all VMs together */
     int n_told;
+    char told_of[16]; /* the last one's interface, its slot being another's by then, or gone */
 };
 
 /* In namespaces of our own; prefixes of that many slots (a power of two). o may be NULL: no trial clones. */

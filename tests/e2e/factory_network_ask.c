@@ -188,6 +188,23 @@ Test(factory_network_ask, asked_when_told)
     facnet_close(&n);
 }
 
+/* The last to be told of a VM may ask what it was, although nothing is left of its slot. */
+Test(factory_network_ask, named_to_the_end)
+{
+    struct facnet n;
+    struct vf_spec spec;
+    char name[16];
+    struct vf_instance *vm = open_cold(&n, "named_to_the_end", &spec);
+    snprintf(name, sizeof(name), "%s", facnet_of(vm).interface);
+    net_shell("for s in /run/netns/vf-*; do nsenter --net=$s ip link del tap0; done");
+    fac_destroy(&n.f, vm);
+    cr_assert_eq(facnet_counts(&n).doubts, 1);
+    cr_assert_eq(n.n_told, 1);
+    cr_assert_str_eq(n.told_of, name);
+    vf_spec_free(&spec);
+    facnet_close(&n);
+}
+
 /* ---- traffic */
 
 /* What the host sends to the guest's address comes to the tap of a real VMM, which reads it. */
