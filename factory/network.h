@@ -56,6 +56,13 @@ void vf_instance_net_forget(struct vf_instance *vm);
 void vf_instance_net_again(struct vf_instance *vm);
 void vf_instance_net_free(struct vf_instance *vm);
 
+/* --- network_ask.c */
+/* Whether the VMM opens its tap by itself. */
+bool vf_instance_net_must_settle(const struct vf_instance *vm);
+/* It has: the guest's first packet is not to be lost. */
+int vf_instance_net_settle(struct vf_instance *vm, vf_done_cb done, void *arg,
+                           struct vf_error *err);
+
 /* --- network_spec.c */
 /* Of a lease, but for the ports, which are published later. */
 int vf_network_policy(const struct vf_spec *s, struct vf_policy *ret, struct vf_error *err);

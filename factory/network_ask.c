@@ -1,6 +1,7 @@
-/* What is asked of a VM's network while it lives: what it is, ports of the host, how much has passed.
+/* What is asked of a VM's network while it lives: what it is, ports of the host, how much has passed; and that the kernel
+ * looks at a tap which the VMM has just opened.
  *
- *     publish, traffic:  queued -> worker -> done -> the next
+ *     publish, traffic, settle:  queued -> worker -> done -> the next
  *
  * A slot is for one thread at a time, so the requests to one VM stand in a line; its teardown waits for the one that
  * runs. On the way: the VM is destroyed or let go of; then those that wait end with VF_CANCELLED, without a word to the
@@ -18,7 +19,8 @@ struct vf_net_job {
     int (*run)(struct vf_work *w, struct vf_error *err);
     struct vf_port ports[VF_PORTS_MAX]; /* wanted, then as they are */
     int n_ports;
-    struct vf_net_stats stats, *ret_stats; /* NULL: it publishes */
+    bool publishes;
+    struct vf_net_stats stats, *ret_stats; /* NULL: it does not count */
     vf_done_cb done;
     void *arg;
 };
@@ -85,7 +87,7 @@ static void on_job(void *arg, const struct vf_error *err)
         vf_fail(&cancelled, VF_CANCELLED, "network: the VM is being destroyed");
         err = &cancelled;
     }
-    if (!err && !j->ret_stats) {
+    if (!err && j->publishes) {
         memcpy(vm->net.ports, j->ports, sizeof(vm->net.ports));
         vm->net.n_ports = j->n_ports;
     }
@@ -156,6 +158,7 @@ int vf_instance_publish(struct vf_instance *vm, const struct vf_port *ports, int
     if (!j)
         return vf_fail(err, VF_NO_MEMORY, "ports");
     j->run = publish;
+    j->publishes = true;
     j->n_ports = n_ports;
     if (n_ports)
         memcpy(j->ports, ports, (size_t)n_ports * sizeof(*ports));
@@ -184,5 +187,27 @@ int vf_instance_traffic(struct vf_instance *vm, struct vf_net_stats *ret, vf_don
         return vf_fail(err, VF_NO_MEMORY, "traffic");
     j->run = count_traffic;
     j->ret_stats = ret;
+    return submit(vm, j, done, arg, err);
+}
+
+/* ---- the tap */
+
+static int settle(struct vf_work *w, struct vf_error *err)
+{
+    struct vf_net_job *j = w->arg;
+    return vf_net_settle(j->vm->net.slot, err);
+}
+
+bool vf_instance_net_must_settle(const struct vf_instance *vm)
+{
+    return vm->net.known && vm->net.info.shape.tap.by_name;
+}
+
+int vf_instance_net_settle(struct vf_instance *vm, vf_done_cb done, void *arg, struct vf_error *err)
+{
+    struct vf_net_job *j = calloc(1, sizeof(*j));
+    if (!j)
+        return vf_fail(err, VF_NO_MEMORY, "network");
+    j->run = settle;
     return submit(vm, j, done, arg, err);
 }

@@ -142,14 +142,28 @@ static vf_done_cb connect_then(const struct vf_instance *vm)
     return vm->agent_open ? vf_instance_step_done : vf_step_connect_agent;
 }
 
+/* By now a VMM has its tap. */
+static void on_devices(void *arg, const struct vf_error *err)
+{
+    struct vf_instance *vm = arg;
+    struct vf_error e;
+    if (vm->state != VF_INSTANCE_MAKING)
+        return;
+    vf_done_cb next = connect_then(vm);
+    if (err || !vf_instance_net_must_settle(vm))
+        next(vm, err);
+    else if (vf_instance_net_settle(vm, next, vm, &e) < 0)
+        next(vm, &e);
+}
+
 int vf_step_start(struct vf_instance *vm, struct vf_error *err)
 {
-    return vf_vm_start(vm->vm, 0, connect_then(vm), vm, err);
+    return vf_vm_start(vm->vm, 0, on_devices, vm, err);
 }
 
 int vf_step_restore(struct vf_instance *vm, struct vf_error *err)
 {
-    return vf_vm_restore(vm->vm, vm->gen->dirfd, 0, connect_then(vm), vm, err);
+    return vf_vm_restore(vm->vm, vm->gen->dirfd, 0, on_devices, vm, err);
 }
 
 int vf_step_resume(struct vf_instance *vm, struct vf_error *err)

@@ -81,6 +81,10 @@ int vf_net_set(struct vf_net *slot, const struct vf_policy *policy, struct vf_er
 int vf_net_publish(struct vf_net *slot, const struct vf_port *ports, int n, struct vf_port *ret,
                    struct vf_error *err);
 
+/* Blocks. The VMM has opened the tap by its name: from now on the guest gets what is sent to it. Until the kernel has
+ * noticed by itself, it drops that. */
+int vf_net_settle(struct vf_net *slot, struct vf_error *err);
+
 struct vf_net_stats {
     uint64_t in_packets, in_bytes, in_dropped;    /* to the guest */
     uint64_t out_packets, out_bytes, out_dropped; /* from the guest */

@@ -129,6 +129,19 @@ int vf_net_set(struct vf_net *slot, const struct vf_policy *policy, struct vf_er
     return r;
 }
 
+int vf_net_settle(struct vf_net *slot, struct vf_error *err)
+{
+    struct work w;
+    int r = begin(&w, slot, 0, err);
+    if (r < 0) {
+        vf_wrap(err, "network %s", slot->name);
+        return r;
+    }
+    vf_link_settle(&w.route, VF_NET_TAP);
+    end(&w);
+    return 0;
+}
+
 /* ---- stats */
 
 /* Seen from the guest: what the tap receives, the guest has sent. */
