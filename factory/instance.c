@@ -463,6 +463,7 @@ void vf_instance_teardown(struct vf_instance *vm)
     if (vm->net.jobs)
         return; /* likewise */
     vm->teardown_begun = true;
+    vm->net.again = vm->retry_with_tcg;
     int r = vf_work_submit(vm->factory->loop, &vm->work, remove_dir, gone, vm);
     assert(r == 0);
     (void)r;

@@ -1,7 +1,7 @@
 /* A VM's network, from its first step to its last.
  *
  *     nat, bridge:  begin -> take a slot, set its policy -> create in its namespace -> … -> give it back
- *     external:     begin -> look at what was brought -> create there -> …
+ *     external:     begin -> look at what was brought, open its tap -> create there -> …
  *     adopted:      begin -> take the slot again -> …                          (detached: -> forget it)
  *
  * A slot is taken by the worker that prepares the VM, and given back by the one that takes it apart, once its process is
@@ -142,9 +142,6 @@ static int begin_external(struct vf_instance *vm, const struct vf_vm_options *o,
     int r = check_taps(vm, o, &caps, err);
     if (r == 0 && !o->tap && !o->n_tap_fds)
         r = check_bare(vm, &caps, err);
-    /* QEMU as root would make it, for as long as it lives. */
-    if (r == 0 && o->tap && !o->netns && if_nametoindex(o->tap) == 0)
-        r = vf_fail(err, VF_NOT_FOUND, "tap: there is no interface '%s'", o->tap);
     if (r == 0 && o->netns && !(vm->net.netns = strdup(o->netns)))
         r = vf_fail(err, VF_NO_MEMORY, "netns");
     return r == 0 ? copy_taps(vm, o, err) : r;
@@ -226,21 +223,73 @@ static int open_netns(const char *path, int *ret_fd, struct vf_error *err)
     return 0;
 }
 
-struct find_tap {
+struct open_tap {
     struct vf_netns_call call; /* first */
     const char *name;
+    bool found;
+    int errnum, fd;
 };
 
-static int find_tap(struct vf_netns_call *call)
+/* System calls only. */
+static int open_tap_there(struct vf_netns_call *call)
 {
-    const struct find_tap *t = (const struct find_tap *)call;
-    struct ifreq r = {0};
-    call->what = "look for the tap";
-    VF_CLEANUP_FD int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
+    struct open_tap *t = (struct open_tap *)call;
+    struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
     memcpy(r.ifr_name, t->name, strlen(t->name));
-    return ioctl(fd, SIOCGIFINDEX, &r) < 0 ? -errno : 0;
+    /* The first to open a name makes the tap: VMMs as root would, for as long as they live. */
+    VF_CLEANUP_FD int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq index = r;
+    t->found = sock >= 0 && ioctl(sock, SIOCGIFINDEX, &index) == 0;
+    t->errnum = t->found ? 0 : errno;
+    if (!t->found)
+        return 0;
+    VF_CLEANUP_FD int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || ioctl(fd, TUNSETIFF, &r) < 0 || ioctl(fd, TUNGETIFF, &r) < 0) {
+        t->errnum = errno;
+        return 0;
+    }
+    /* Who else has it open, keeps it; one that neither is, was gone, and is made by us. */
+    t->found = r.ifr_flags & IFF_PERSIST;
+    t->errnum = t->found ? 0 : ENODEV;
+    t->fd = t->found ? fd : -1;
+    fd = t->found ? -1 : fd;
+    return 0;
+}
+
+static int no_tap(const struct vf_instance *vm, const struct open_tap *t, struct vf_error *err)
+{
+    const char *in = vm->net.netns ? " in " : "", *where = vm->net.netns ? vm->net.netns : "";
+    if (!t->found && t->errnum == ENODEV)
+        return vf_fail(err, VF_NOT_FOUND, "tap: there is no interface '%s'%s%s", vm->tap, in,
+                       where);
+    if (t->errnum == EBUSY) {
+        vf_fail(err, VF_CONFLICT, "tap: '%s'%s%s is in use", vm->tap, in, where);
+        return vf_hint(err, "another process has it open; bring a tap for each VM");
+    }
+    if (t->errnum == EINVAL) {
+        vf_fail(err, VF_INVALID_ARGUMENT, "tap: '%s'%s%s is no tap with one queue", vm->tap, in,
+                where);
+        return vf_hint(err, "make it so: ip tuntap add %s mode tap vnet_hdr", vm->tap);
+    }
+    return vf_fail_errno(err, t->errnum, "tap: '%s'%s%s", vm->tap, in, where);
+}
+
+/* A VMM that takes descriptors needs no privilege for this one; for another it has been tried. */
+static int open_tap(struct vf_instance *vm, struct vf_error *err)
+{
+    struct open_tap t = {.call.fn = open_tap_there, .name = vm->tap, .fd = -1};
+    struct vf_vmm_caps caps;
+    int r = vm->net.netns ? vf_netns_do(vm->net.netns_fd, &t.call, err) : t.call.fn(&t.call);
+    if (r < 0)
+        return r;
+    if (t.fd < 0)
+        return no_tap(vm, &t, err);
+    vf_instance_ops(vm)->capabilities(NULL, &caps);
+    if (caps.nic_fds)
+        vm->net.taps[vm->net.n_taps++] = t.fd;
+    else
+        close(t.fd);
+    return 0;
 }
 
 static int look_at_tap(const struct vf_instance *vm, int i, struct vf_error *err)
@@ -263,14 +312,9 @@ static int look_at_tap(const struct vf_instance *vm, int i, struct vf_error *err
 /* What was brought. */
 static int look_at_external(struct vf_instance *vm, struct vf_error *err)
 {
-    struct find_tap t = {.call.fn = find_tap, .name = vm->tap};
     int r = vm->net.netns ? open_netns(vm->net.netns, &vm->net.netns_fd, err) : 0;
-    if (r == 0 && vm->net.netns && vm->tap[0]) {
-        r = vf_netns_do(vm->net.netns_fd, &t.call, err);
-        if (r == vf_code_errno(VF_NOT_FOUND))
-            r = vf_fail(err, VF_NOT_FOUND, "tap: there is no interface '%s' in %s", vm->tap,
-                        vm->net.netns);
-    }
+    if (r == 0 && vm->tap[0] && vm->net.n_taps == 0)
+        r = open_tap(vm, err);
     for (int i = 0; r == 0 && i < vm->net.n_taps; i++)
         r = look_at_tap(vm, i, err);
     return r;
@@ -382,14 +426,19 @@ void vf_instance_net_handed(struct vf_instance *vm)
     vf_close_fd(&vm->net.netns_fd);
 }
 
+static void close_brought(struct vf_instance_net *net)
+{
+    while (net->n_taps > 0)
+        vf_close_fd(&net->taps[--net->n_taps]);
+}
+
 void vf_instance_net_close_taps(struct vf_instance *vm)
 {
     if (vm->net.slot && !vm->net.jobs) {
         vf_net_close_fds(vm->net.slot);
         vm->net.info.n_tap_fds = 0;
     }
-    while (vm->net.n_taps > 0)
-        vf_close_fd(&vm->net.taps[--vm->net.n_taps]);
+    close_brought(&vm->net);
 }
 
 /* ---- the end */
@@ -398,6 +447,8 @@ void vf_instance_net_end(struct vf_instance *vm, bool ended)
 {
     struct vf_instance_net *net = &vm->net;
     vf_close_fd(&net->netns_fd);
+    if (!net->again)
+        close_brought(net);
     if (!net->slot)
         return;
     /* What fails is counted there, and the next sweep's. */

@@ -22,6 +22,7 @@ struct vf_instance_net {
     struct vf_port ports[VF_PORTS_MAX];      /* published */
     int n_ports;
     struct vf_net_job *jobs; /* asked of the slot, in order; the first is a worker's */
+    bool again;              /* what was brought is kept as it is taken apart: it begins anew */
     bool has_total;          /* total is what it had sent and received at its end */
     struct vf_net_stats total;
 };
@@ -46,7 +47,7 @@ void vf_instance_net_describe(const struct vf_instance *vm, struct vf_vm_config 
 /* The VMM is in its namespace. */
 void vf_instance_net_handed(struct vf_instance *vm);
 /* The VMM has its taps, and nothing is begun again: ours are closed. Not before, for the last to close a tap waits for
- * the kernel; if the VMM dies as it comes up, that is the worker that takes the VM apart. */
+ * the kernel; if the VMM dies as it comes up, that is the worker that takes the VM apart (vf_instance_net_end). */
 void vf_instance_net_close_taps(struct vf_instance *vm);
 /* Gives the slot back; ended: the VM's process is known to be gone, else the slot is cut off for good. Blocking. */
 void vf_instance_net_end(struct vf_instance *vm, bool ended);

@@ -3,8 +3,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +20,16 @@ static void make_namespace(void)
 {
     net_shell("ip netns add theirs && ip -n theirs tuntap add dev tap7 mode tap vnet_hdr && "
               "ip -n theirs link set tap7 up");
+}
+
+/* Whoever breaks out of the VMM is not to change the network that was brought. */
+static bool may_change_networks(pid_t pid)
+{
+    const char *held = net_shell("sed -n 's/^Cap[EP][a-z]*:/0x/p' /proc/%d/status", (int)pid);
+    char *end;
+    unsigned long long either = strtoull(held, &end, 16);
+    either |= strtoull(end, &end, 16);
+    return either >> CAP_NET_ADMIN & 1;
 }
 
 static bool has_carrier(const char *where, const char *tap)
@@ -51,6 +63,7 @@ Test(factory_network_external, brought)
     cr_assert_str_eq(net.netns, NETNS);
     cr_assert(facnet_is_in(facnet_pid(vm), NETNS));
     cr_assert(has_carrier("ip netns exec theirs", "tap7"));
+    cr_assert_not(may_change_networks(facnet_pid(vm)));
     cr_assert_str_eq(vf_instance_proof(vm)->mac, "02:00:00:00:00:07");
     facnet_expect_taken(&n, 0, "it has no slot");
     struct vf_port port = {.protocol = IPPROTO_TCP, .port = 8080, .guest = 80};
@@ -105,6 +118,7 @@ Test(factory_network_external, refused)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC), two[2] = {null, null};
     facnet_open(&n, "factory_network_external", "refused", 4, NULL);
     make_namespace();
+    int held = net_tap("tap6", NET_TAP);
     cr_assert_eq(mkfifo("/run/fifo", 0600), 0);
     struct vf_spec spec = facnet_null("null", VF_NETWORK_EXTERNAL);
     const struct {
@@ -119,6 +133,8 @@ Test(factory_network_external, refused)
         {{.netns = "/proc/self/ns/mnt", .tap = "a"}, VF_INVALID_ARGUMENT, "is no network name"},
         {{.netns = NETNS, .tap = "tap9"}, VF_NOT_FOUND, "no interface 'tap9' in " NETNS},
         {{.tap = "tap7"}, VF_NOT_FOUND, "tap: there is no interface 'tap7'"},
+        {{.tap = "tap6"}, VF_CONFLICT, "tap: 'tap6' is in use"},
+        {{.netns = NETNS, .tap = "lo"}, VF_INVALID_ARGUMENT, "'lo' in " NETNS " is no tap with"},
         {{.tap = "sixteen-letters-"}, VF_INVALID_ARGUMENT, "tap: an interface name"},
         {{.tap_fds = two, .n_tap_fds = 1}, VF_INVALID_ARGUMENT, "taps[0]: is no descriptor of a"},
         {{.tap_fds = two, .n_tap_fds = 2}, VF_INVALID_ARGUMENT, "taps: 2 descriptors, but the"},
@@ -129,6 +145,7 @@ Test(factory_network_external, refused)
     fac_mark(&n.f);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         refused(&n, &spec, &cases[i].o, cases[i].code, cases[i].words);
+    cr_assert_eq(if_nametoindex("tap7"), 0, "who looked for it has made it");
     spec.network.queues = 2;
     refused(&n, &spec, &cases[6].o, VF_INVALID_ARGUMENT, "bring a descriptor for each");
     refused(&n, &spec, NULL, VF_INVALID_ARGUMENT, "network.mode: is external: bring a tap");
@@ -139,6 +156,7 @@ Test(factory_network_external, refused)
         refused(&n, &spec, &cases[i].o, VF_INVALID_ARGUMENT, "the template's network.mode is nat");
     vf_spec_free(&spec);
     close(null);
+    close(held);
     facnet_close(&n);
 }
 
