@@ -1,8 +1,14 @@
 /* A slot's life: made, taken, set, given back, destroyed. */
 #include <errno.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "tests/e2e/net_support.h"
 
 TestSuite(net_slots, .timeout = 60);
@@ -78,6 +84,53 @@ Test(net_slots, a_tap_by_name_with_a_queue_for_each_vcpu)
     cr_expect_lt(vf_net_give_back(slot, NULL, &e), 0);
     cr_expect(strstr(e.msg, "still has the tap open"), "%s", e.msg);
     vf_netns_close(&ns);
+    net_close(&n);
+}
+
+/* Whether a frame with that text comes to the tap. */
+static bool tap_receives(int tun, const char *text)
+{
+    int64_t deadline_us = vf_deadline_after_ms(NET_TIMEOUT_MS);
+    for (;;) {
+        char frame[2000];
+        struct pollfd p = {.fd = tun, .events = POLLIN};
+        if (poll(&p, 1, (int)vf_deadline_left_ms(deadline_us)) != 1)
+            return false;
+        ssize_t len = read(tun, frame, sizeof(frame));
+        if (len > 0 && memmem(frame, (size_t)len, text, strlen(text)))
+            return true;
+    }
+}
+
+/* As a VMM opens it; what is sent at once is there, each time. */
+Test(net_slots, nothing_is_lost_once_a_tap_by_name_is_settled)
+{
+    struct net n;
+    struct vf_error e;
+    struct vf_net_info info;
+    struct vf_net_shape shape = net_plain;
+    net_open(&n, "net_slots", "nothing_is_lost_once_a_tap_by_name_is_settled");
+    shape.tap.by_name = true;
+    struct vf_net *slot = net_slot_of(&n, &shape);
+    vf_net_info(slot, &info);
+    int fd = net_udp(-1, "0.0.0.0", 0);
+    for (int i = 0; i < 20; i++) {
+        struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+        struct vf_netns ns;
+        char text[16];
+        snprintf(text, sizeof(text), "packet %d.", i);
+        cr_assert_eq(vf_net_settle(slot, &e), 0, "%s",
+                     e.msg); /* nobody has it, and that is known */
+        cr_assert_eq(vf_netns_open(info.netns_path, 1, &ns, &e), 0, "%s", e.msg);
+        snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", info.tap);
+        cr_assert_eq(ioctl(ns.tuns[0], TUNSETIFF, &r), 0, "%s", strerror(errno));
+        cr_assert_eq(vf_net_settle(slot, &e), 0, "%s", e.msg);
+        net_udp_send(fd, &info.host4, 7, text);
+        cr_assert(tap_receives(ns.tuns[0], text), "%s", text);
+        vf_netns_close(&ns);
+    }
+    close(fd);
+    cr_assert_eq(vf_net_give_back(slot, NULL, &e), 0, "%s", e.msg);
     net_close(&n);
 }
 
