@@ -264,7 +264,8 @@ int vf_net_publish(struct vf_net *slot, const struct vf_port *ports, int n, stru
     int r = check_ports(slot, ports, n, true, err);
     if (r == 0 && !slot->slots->bridge) {
         to.n_ports = n;
-        memcpy(to.ports, ports, (size_t)n * sizeof(*ports));
+        if (n)
+            memcpy(to.ports, ports, (size_t)n * sizeof(*ports));
         r = vf_net_change_ports(slot, &to, err);
     }
     if (r < 0) {
