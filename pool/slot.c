@@ -53,6 +53,19 @@ static void count(struct vf_slot *s, int by)
         pool->starting += by;
 }
 
+/* Oldest first: those that are adopted come in any order. */
+static void insert_lease(struct vf_slot *s)
+{
+    struct vf_slot_list *all = &s->pools->leases;
+    struct vf_slot *before = TAILQ_LAST(all, vf_slot_list);
+    while (before && before->acquired_us > s->acquired_us)
+        before = TAILQ_PREV(before, vf_slot_list, leases);
+    if (before)
+        TAILQ_INSERT_AFTER(all, before, s, leases);
+    else
+        TAILQ_INSERT_HEAD(all, s, leases);
+}
+
 void vf_slot_set_state(struct vf_slot *s, enum vf_slot_state state)
 {
     if (queue_of(s, s->state))
@@ -65,7 +78,7 @@ void vf_slot_set_state(struct vf_slot *s, enum vf_slot_state state)
     if (queue_of(s, state))
         TAILQ_INSERT_TAIL(queue_of(s, state), s, queue);
     if (state == VF_SLOT_LEASED)
-        TAILQ_INSERT_TAIL(&s->pools->leases, s, leases);
+        insert_lease(s);
     vf_pool_touch(s->pool);
 }
 
