@@ -150,9 +150,7 @@ static void listen_in_linux(struct sup_agent *a)
 {
     static const char *const argv[] = {
         "/bin/sh", "-c",
-        "exec 2>&1; echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad;"
-        "ip addr add fd76:6d00::2/64 dev eth0 && ip -6 route add default via fd76:6d00::1 &&"
-        "(setsid nc -ll -p 7 -e /bin/cat /etc/machine-id </dev/null >/dev/null 2>&1 &)"
+        "exec 2>&1; (setsid nc -ll -p 7 -e /bin/cat /etc/machine-id </dev/null >/dev/null 2>&1 &)"
         "; for i in $(seq 200); do netstat -lnt | grep -q ':7 ' && exit 0; usleep 20000; done; "
         "exit 1",
         NULL};
