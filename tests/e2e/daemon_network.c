@@ -61,7 +61,7 @@ Test(daemon_network, ports_are_open_for_the_lease)
     cr_expect(port >= 30000 && port <= 32767, "port %d", (int)port);
     cr_expect_eq(dmn_int(dnet_port_of(vm, 0), "guest"), 7);
     cr_expect_str_eq(dmn_str(dnet_port_of(vm, 0), "protocol"), "udp");
-    cr_expect_not_null(strstr(net_shell("nft list ruleset"), "udp . "));
+    cr_expect_not_null(strstr(net_shell("nft -p list ruleset"), " 17 . "));
     vf_json_delete(vm);
     /* Another can't have the same, and is not lost for it. */
     dmn_wait_for(&d, "/v1/pools/web", "parked", 1);

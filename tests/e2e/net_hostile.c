@@ -410,7 +410,7 @@ Test(net_hostile, a_slot_never_reaches_the_hosts_loopback)
     cr_assert_eq(vf_net_set(slot, &p, &e), 0, "%s", e.msg);
     vf_net_info(slot, &info);
     int service = net_udp(-1, "0.0.0.0", 7000);
-    net_shell_in(slot, "sysctl -qw net.ipv4.conf.all.route_localnet=1;"
+    net_shell_in(slot, "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet;"
                        "ip route add 127.0.0.9/32 via 10.210.0.0 dev host0");
     int ns = open(info.netns_path, O_RDONLY | O_CLOEXEC);
     int s = net_socket(ns, AF_INET, SOCK_DGRAM, 0);

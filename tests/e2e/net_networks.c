@@ -123,8 +123,8 @@ Test(net_networks, ports_are_chosen_and_none_is_given_twice)
     cr_expect_eq(info.n_ports, 3);
     cr_expect_eq(info.ports[1].port, 30002);
     cr_expect_eq(info.ports[1].guest, 81);
-    const char *rules = net_shell("nft list table inet vmfactory");
-    cr_expect(strstr(rules, "tcp . 30002 : 10.210.0.1 . 81"), "%s", rules);
+    const char *rules = net_shell("nft -p list table inet vmfactory");
+    cr_expect(strstr(rules, " 6 . 30002 : 10.210.0.1 . 81"), "%s", rules);
 
     /* One is left for TCP, two are wanted: none is. */
     cr_expect_eq(vf_networks_publish(n, b, any, 3, q, &e), -EAGAIN);
