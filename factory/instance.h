@@ -178,8 +178,9 @@ void vf_instance_teardown(struct vf_instance *vm);
 void vf_factory_check_closed(struct vf_factory *f);
 
 /* --- steps.c: what recipes are made of */
-int vf_step_prepare(struct vf_instance *vm, struct vf_error *err); /* directory, memory, overlay, network */
-int vf_step_create(struct vf_instance *vm, struct vf_error *err);  /* VMM up */
+int vf_step_prepare(struct vf_instance *vm,
+                    struct vf_error *err); /* directory, memory, overlay, network */
+int vf_step_create(struct vf_instance *vm, struct vf_error *err); /* VMM up */
 /* Of a VMM whose channel can be connected by now: it is, and the step done. A vf_done_cb. */
 void vf_step_connect_agent(void *arg, const struct vf_error *err);
 int vf_step_start(struct vf_instance *vm, struct vf_error *err);

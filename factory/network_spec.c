@@ -12,8 +12,6 @@
 
 #define MAX_QUEUES 8
 
-static const struct vf_policy everything_allowed;
-
 /* "network.egress.list[3].to" */
 struct field {
     char name[64];
@@ -121,7 +119,8 @@ int vf_network_policy(const struct vf_spec *s, struct vf_policy *ret, struct vf_
 
 bool vf_network_policy_is_default(const struct vf_policy *p)
 {
-    return memcmp(p, &everything_allowed, sizeof(*p)) == 0;
+    return p->egress == VF_EGRESS_ALLOW && !p->open_metadata && p->n_rules == 0 &&
+           p->n_opened == 0 && p->n_ports == 0 && p->in_bytes_per_s == 0 && p->out_bytes_per_s == 0;
 }
 
 /* ---- shape */

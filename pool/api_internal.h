@@ -15,8 +15,8 @@ struct vf_api {
     struct vf_http *http;
     int64_t began_us;
     bool stopping, closing, http_closing;
-    struct vf_api_upgrade *upgrades; /* upgraded connections */
-    LIST_HEAD(, vf_taps) taps;       /* those of them that brought taps, or will */
+    struct vf_api_upgrade *upgrades;       /* upgraded connections */
+    LIST_HEAD(vf_taps_list, vf_taps) taps; /* those of them that brought taps, or will */
     void (*closed)(void *arg);
     void *closed_arg;
 };

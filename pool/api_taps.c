@@ -373,7 +373,7 @@ void vf_api_taps_create(struct vf_http_req *req, void *arg)
         r = admit(a, vf_http_caller(req), &err);
     if (r == 0 && (t = calloc(1, sizeof(*t))) == NULL)
         r = vf_fail(&err, VF_NO_MEMORY, "taps");
-    if (r < 0) {
+    if (t == NULL) {
         vf_http_reply_error(req, &err, err.code == VF_BUSY ? 1 : 0);
         return;
     }

@@ -262,7 +262,7 @@ static double middle(double *v, int n)
 
 static void compare_ways(struct way ways[2], bool inward, int pairs)
 {
-    double rate[2][MAX_PAIRS], cpu[2][MAX_PAIRS], ratio[MAX_PAIRS], cost[MAX_PAIRS];
+    double rate[2][MAX_PAIRS], cpu[2][MAX_PAIRS], ratio[MAX_PAIRS] = {0}, cost[MAX_PAIRS] = {0};
     for (int i = 0; i < pairs; i++) {
         struct rate r[2];
         for (int k = 0; k < 2; k++) {
