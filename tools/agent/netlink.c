@@ -24,17 +24,23 @@ void nl_start(struct nl_message *m, uint16_t type, uint16_t flags, const void *h
     m->h.nlmsg_type = type;
     m->h.nlmsg_flags = NLM_F_REQUEST | flags;
     m->h.nlmsg_len = (uint32_t)NLMSG_LENGTH(len);
-    memcpy(NLMSG_DATA(&m->h), head, len);
+    memcpy(m->body, head, len);
 }
 
 void nl_put(struct nl_message *m, uint16_t type, const void *data, size_t len)
 {
-    size_t at = NLMSG_ALIGN(m->h.nlmsg_len);
     struct rtattr a = {.rta_type = type, .rta_len = (uint16_t)RTA_LENGTH(len)};
 
-    memcpy(m->bytes + at, &a, sizeof(a));
-    memcpy(m->bytes + at + RTA_LENGTH(0), data, len);
-    m->h.nlmsg_len = (uint32_t)(at + RTA_ALIGN(a.rta_len));
+    if (m->h.nlmsg_len > sizeof(*m))
+        return;
+    size_t at = NLMSG_ALIGN(m->h.nlmsg_len) - sizeof(m->h);
+    if (len > sizeof(m->body) || at + RTA_SPACE(len) > sizeof(m->body)) {
+        m->h.nlmsg_len = UINT32_MAX;
+        return;
+    }
+    memcpy(m->body + at, &a, sizeof(a));
+    memcpy(m->body + at + RTA_LENGTH(0), data, len);
+    m->h.nlmsg_len = (uint32_t)(sizeof(m->h) + at + RTA_ALIGN(a.rta_len));
 }
 
 void nl_put_u32(struct nl_message *m, uint16_t type, uint32_t v)
@@ -46,8 +52,10 @@ static int transmit(struct nl_message *m)
 {
     int err = nl_open();
 
+    if (m->h.nlmsg_len > sizeof(*m))
+        return -EMSGSIZE;
     m->h.nlmsg_seq = ++sequence;
-    if (err == 0 && send(nl_fd, m->bytes, m->h.nlmsg_len, 0) < 0)
+    if (err == 0 && send(nl_fd, m, m->h.nlmsg_len, 0) < 0)
         err = -errno;
     return err;
 }

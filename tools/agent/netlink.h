@@ -9,17 +9,15 @@
 #include <stdint.h>
 
 struct nl_message {
-    union {
-        struct nlmsghdr h;
-        uint8_t bytes[512];
-    };
+    struct nlmsghdr h;
+    uint8_t body[512]; /* what comes before the attributes, and these */
 };
 
 /* 0 or -errno; once, early: a clone pays for what it does first. */
 int nl_open(void);
 /* head: what comes before the attributes (struct ifaddrmsg, rtmsg, ndmsg). */
 void nl_start(struct nl_message *m, uint16_t type, uint16_t flags, const void *head, size_t len);
-/* All attributes the agent puts fit. */
+/* What does not fit makes nl_send fail with -EMSGSIZE. */
 void nl_put(struct nl_message *m, uint16_t type, const void *data, size_t len);
 void nl_put_u32(struct nl_message *m, uint16_t type, uint32_t v);
 /* Sends it; 0 or -errno, as the kernel says. */
