@@ -58,7 +58,7 @@ static void insert_lease(struct vf_slot *s)
 {
     struct vf_slot_list *all = &s->pools->leases;
     struct vf_slot *before = TAILQ_LAST(all, vf_slot_list);
-    while (before && before->acquired_us > s->acquired_us)
+    while (before && before->acquired_ms > s->acquired_ms)
         before = TAILQ_PREV(before, vf_slot_list, leases);
     if (before)
         TAILQ_INSERT_AFTER(all, before, s, leases);
