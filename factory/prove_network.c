@@ -186,7 +186,8 @@ int vf_prove_network_check(struct vf_instance *vm, const struct vf_wire_frame *f
     const char *what = not_taken(f, &t);
     if (what)
         return vf_fail(err, VF_PROOF_FAILED, "the guest's NIC did not take its %s", what);
-    snprintf(vm->proof.mac, sizeof(vm->proof.mac), "%02x:%02x:%02x:%02x:%02x:%02x", t.mac[0],
-             t.mac[1], t.mac[2], t.mac[3], t.mac[4], t.mac[5]);
+    struct vf_mac mac;
+    memcpy(mac.b, t.mac, sizeof(mac.b));
+    vf_mac_text(&mac, vm->proof.mac);
     return 0;
 }

@@ -46,6 +46,7 @@ struct vf_net_shape {
 };
 extern const struct vf_net_shape
     vf_net_shape_default; /* one queue, offloads, by descriptor, 1500 */
+bool vf_net_same_shape(const struct vf_net_shape *a, const struct vf_net_shape *b);
 
 struct vf_nets;
 /* VF_PERMISSION without CAP_NET_ADMIN; VF_CONFLICT: the prefixes are in use on this host (told without privileges,

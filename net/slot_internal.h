@@ -56,7 +56,6 @@ void vf_net_name(const struct vf_nets *s, int number, char ret[VF_LINK_NAME]);
 int vf_net_open_netns(const struct vf_net *slot, int n_tuns, struct vf_netns *ret,
                       struct vf_error *err);
 struct vf_net_rules vf_net_rules(const struct vf_net *slot);
-bool vf_net_same_shape(const struct vf_net_shape *a, const struct vf_net_shape *b);
 /* Ready slots of a shape. Never blocks. */
 int vf_nets_ready(struct vf_nets *s, const struct vf_net_shape *shape);
 /* Blocks. Destroys a ready one of that shape, or of any (NULL). Whether there was one. */

@@ -9,12 +9,10 @@
 #include <sys/ioctl.h>
 #include "net/link.h"
 
-#define VNET_HEADER 12 /* virtio_net_hdr_v1, which every VMM here speaks */
-
 static int attach(int tun, const char *name, const struct vf_tap_shape *s, struct vf_error *err)
 {
     struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI};
-    int size = VNET_HEADER;
+    int size = VF_TAP_HEADER;
 
     snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
     if (s->offloads)

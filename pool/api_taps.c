@@ -26,11 +26,11 @@
 #include <unistd.h>
 #include "base/fd.h"
 #include "base/hash.h"
+#include "net/link.h"
 #include "pool/api_upgrade.h"
 
 #define TUN_MAJOR 10 /* /dev/net/tun: misc, 200 */
 #define TUN_MINOR 200
-#define VNET_HEADER 12 /* virtio_net_hdr_v1, which every VMM here speaks */
 
 struct vf_taps {
     struct vf_api_upgrade up;
@@ -110,7 +110,7 @@ static bool is_tun(int fd)
 
 static int check_tap(int i, int fd, struct ifreq *ret, struct vf_error *err)
 {
-    int size = 0, set = VNET_HEADER;
+    int size = 0, set = VF_TAP_HEADER;
 
     memset(ret, 0, sizeof(*ret));
     if (!is_tun(fd))
@@ -138,10 +138,10 @@ static int check_tap(int i, int fd, struct ifreq *ret, struct vf_error *err)
     }
     /* The kernel begins with the header without the number of buffers; every VMM sets this one. */
     if (ioctl(fd, TUNGETVNETHDRSZ, &size) < 0 ||
-        (size != VNET_HEADER && ioctl(fd, TUNSETVNETHDRSZ, &set) < 0))
+        (size != VF_TAP_HEADER && ioctl(fd, TUNSETVNETHDRSZ, &set) < 0))
         return vf_fail(err, VF_INVALID_ARGUMENT,
                        "taps: descriptor %d (%s): its vnet header can't be of %d bytes: %s", i,
-                       ret->ifr_name, VNET_HEADER, strerror(errno));
+                       ret->ifr_name, VF_TAP_HEADER, strerror(errno));
     return 0;
 }
 

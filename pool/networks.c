@@ -7,7 +7,6 @@
 #include "pool/networks.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "pool/pools_internal.h"
@@ -133,18 +132,10 @@ void vf_pools_sweep_networks(struct vf_pools *p, void (*done)(struct vf_pools *p
 
 /* ---- stock */
 
-static bool same(const struct vf_pool_want *a, const struct vf_pool_want *b)
-{
-    const struct vf_tap_shape *s = &a->shape.tap, *t = &b->shape.tap;
-    return a->mode == b->mode && s->queues == t->queues && s->offloads == t->offloads &&
-           s->by_name == t->by_name && s->owner == t->owner && a->shape.mtu == b->shape.mtu &&
-           memcmp(&a->shape.guest_mac, &b->shape.guest_mac, sizeof(a->shape.guest_mac)) == 0;
-}
-
 static bool is_in(const struct vf_pool_want *list, int n, const struct vf_pool_want *w)
 {
     for (int i = 0; i < n; i++)
-        if (same(&list[i], w))
+        if (list[i].mode == w->mode && vf_net_same_shape(&list[i].shape, &w->shape))
             return true;
     return false;
 }
