@@ -55,7 +55,7 @@ ALONE := agent floor
 bin = $(if $(filter vmfactory%,$(1)),$(1),vmfactory-$(1))
 PROG_BINS := $(foreach p,$(PROGRAMS),$(B)/$(call bin,$(p)))
 UNIT_SRC := $(wildcard tests/unit/*.c)
-E2E_SRC := $(wildcard tests/e2e/*.c) $(addprefix tests/unit/,leak_check.c asset_server.c asset_support.c)
+E2E_SRC := $(wildcard tests/e2e/*.c) $(addprefix tests/unit/,leak_check.c summary.c asset_server.c asset_support.c)
 # Helper programs of the tests, one a file (stand-ins for a VMM that misbehaves).
 FAKE_SRC := $(wildcard tests/fakes/*.c)
 # Fuzz targets, one a file.
