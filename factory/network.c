@@ -26,6 +26,7 @@
 #include <unistd.h>
 #include "base/failpoint.h"
 #include "base/fd.h"
+#include "base/tap_fd.h"
 #include "factory/instance.h"
 #include "net/netns.h"
 #include "vmm/process.h"
@@ -234,7 +235,7 @@ struct open_tap {
 static int open_tap_there(struct vf_netns_call *call)
 {
     struct open_tap *t = (struct open_tap *)call;
-    struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    struct ifreq r = {.ifr_flags = VF_TAP_FLAGS};
     memcpy(r.ifr_name, t->name, strlen(t->name));
     /* The first to open a name makes the tap: VMMs as root would, for as long as they live. */
     VF_CLEANUP_FD int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -292,32 +293,13 @@ static int open_tap(struct vf_instance *vm, struct vf_error *err)
     return 0;
 }
 
-static int look_at_tap(const struct vf_instance *vm, int i, struct vf_error *err)
-{
-    int first[2] = {vm->net.taps[0], vm->net.taps[i]};
-    struct ifreq r[2] = {0};
-    for (int k = 0; k < 2; k++)
-        if (ioctl(first[k], TUNGETIFF, &r[k]) < 0 || !(r[k].ifr_flags & IFF_TAP))
-            return vf_fail(err, VF_INVALID_ARGUMENT, "taps[%d]: is no descriptor of a tap", i);
-    if (!(r[1].ifr_flags & IFF_VNET_HDR)) {
-        vf_fail(err, VF_INVALID_ARGUMENT, "taps[%d]: the tap has no virtio-net header", i);
-        return vf_hint(err, "open it with IFF_VNET_HDR (ip tuntap: vnet_hdr)");
-    }
-    if (i && strncmp(r[0].ifr_name, r[1].ifr_name, IFNAMSIZ) != 0)
-        return vf_fail(err, VF_INVALID_ARGUMENT, "taps[%d]: is not of the same tap as the first",
-                       i);
-    return 0;
-}
-
 /* What was brought. */
 static int look_at_external(struct vf_instance *vm, struct vf_error *err)
 {
     int r = vm->net.netns ? open_netns(vm->net.netns, &vm->net.netns_fd, err) : 0;
     if (r == 0 && vm->tap[0] && vm->net.n_taps == 0)
         r = open_tap(vm, err);
-    for (int i = 0; r == 0 && i < vm->net.n_taps; i++)
-        r = look_at_tap(vm, i, err);
-    return r;
+    return r == 0 ? vf_tap_fds_check("taps", vm->net.taps, vm->net.n_taps, err) : r;
 }
 
 static int take_slot(struct vf_instance *vm, struct vf_error *err)

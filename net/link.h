@@ -15,7 +15,6 @@
 #define VF_MTU_MAX 9216
 
 /* ---- taps */
-#define VF_TAP_HEADER 12 /* virtio_net_hdr_v1, which every VMM here speaks */
 struct vf_tap_shape {
     int queues; /* 1 … VF_NETNS_MAX_TUNS: one for each vCPU; each is a descriptor */
     bool

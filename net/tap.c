@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include "base/tap_fd.h"
 #include "net/link.h"
 
 static int attach(int tun, const char *name, const struct vf_tap_shape *s, struct vf_error *err)

@@ -12,25 +12,15 @@
 #include "pool/api_taps.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if.h>
-#include <linux/if_tun.h>
-#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "base/fd.h"
 #include "base/hash.h"
-#include "net/link.h"
+#include "base/tap_fd.h"
 #include "pool/api_upgrade.h"
-
-#define TUN_MAJOR 10 /* /dev/net/tun: misc, 200 */
-#define TUN_MINOR 200
 
 struct vf_taps {
     struct vf_api_upgrade up;
@@ -98,77 +88,6 @@ static int check_message(const struct vf_taps *t, const char *data, ssize_t len,
     return 0;
 }
 
-/* Asks the kernel only once it is sure that the driver behind fd is that of taps: an ioctl may mean anything elsewhere.
- * Nor is a file system asked, which need not answer. */
-static bool is_tun(int fd)
-{
-    struct statx st;
-
-    return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 &&
-           S_ISCHR(st.stx_mode) && st.stx_rdev_major == TUN_MAJOR && st.stx_rdev_minor == TUN_MINOR;
-}
-
-static int check_tap(int i, int fd, struct ifreq *ret, struct vf_error *err)
-{
-    int size = 0, set = VF_TAP_HEADER;
-
-    memset(ret, 0, sizeof(*ret));
-    if (!is_tun(fd))
-        return vf_fail(err, VF_INVALID_ARGUMENT, "taps: descriptor %d is no tap", i);
-    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
-        return vf_fail(err, VF_INVALID_ARGUMENT,
-                       "taps: descriptor %d was not opened for reading and writing", i);
-    if (ioctl(fd, TUNGETIFF, ret) < 0) {
-        vf_fail(err, VF_INVALID_ARGUMENT, "taps: descriptor %d is not attached to an interface", i);
-        return vf_hint(err, "attach it with TUNSETIFF first");
-    }
-    ret->ifr_name[IFNAMSIZ - 1] = '\0';
-    if (!(ret->ifr_flags & IFF_TAP))
-        return vf_fail(err, VF_INVALID_ARGUMENT,
-                       "taps: descriptor %d (%s) is a tun, not a tap: IFF_TAP is needed", i,
-                       ret->ifr_name);
-    if (ret->ifr_flags & IFF_DETACH_QUEUE)
-        return vf_fail(err, VF_INVALID_ARGUMENT, "taps: descriptor %d (%s) is a detached queue", i,
-                       ret->ifr_name);
-    /* Whether it was made with IFF_NO_PI the kernel does not tell: its bit means here that there is no filter. */
-    if (!(ret->ifr_flags & IFF_VNET_HDR)) {
-        vf_fail(err, VF_INVALID_ARGUMENT, "taps: descriptor %d (%s) lacks IFF_VNET_HDR", i,
-                ret->ifr_name);
-        return vf_hint(err, "make the tap with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR");
-    }
-    /* The kernel begins with the header without the number of buffers; every VMM sets this one. */
-    if (ioctl(fd, TUNGETVNETHDRSZ, &size) < 0 ||
-        (size != VF_TAP_HEADER && ioctl(fd, TUNSETVNETHDRSZ, &set) < 0))
-        return vf_fail(err, VF_INVALID_ARGUMENT,
-                       "taps: descriptor %d (%s): its vnet header can't be of %d bytes: %s", i,
-                       ret->ifr_name, VF_TAP_HEADER, strerror(errno));
-    return 0;
-}
-
-/* Each is a queue of its own of one interface. */
-static int check_taps(const struct vf_taps *t, struct vf_error *err)
-{
-    struct ifreq first, r;
-
-    for (int i = 0; i < t->n_fds; i++) {
-        if (check_tap(i, t->fds[i], i == 0 ? &first : &r, err) < 0)
-            return -1;
-        if (i > 0 && strcmp(first.ifr_name, r.ifr_name) != 0)
-            return vf_fail(err, VF_INVALID_ARGUMENT,
-                           "taps: descriptors 0 and %d are of two interfaces (%s, %s)", i,
-                           first.ifr_name, r.ifr_name);
-        for (int k = 0; k < i; k++)
-            if (syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, t->fds[i], t->fds[k]) == 0)
-                return vf_fail(err, VF_INVALID_ARGUMENT,
-                               "taps: descriptors %d and %d are the same queue", k, i);
-    }
-    if (t->n_fds > 1 && !(first.ifr_flags & IFF_MULTI_QUEUE)) {
-        vf_fail(err, VF_INVALID_ARGUMENT, "taps: %s has no more than one queue", first.ifr_name);
-        return vf_hint(err, "make the tap with IFF_MULTI_QUEUE");
-    }
-    return 0;
-}
-
 /* ---- the connection */
 
 /* One line, which a socket that nothing was written to before takes whole. */
@@ -209,7 +128,9 @@ static void refuse(struct vf_taps *t, const struct vf_error *err)
 
 static int check(struct vf_work *w, struct vf_error *err)
 {
-    return check_taps(w->arg, err);
+    const struct vf_taps *t = w->arg;
+
+    return vf_tap_fds_check("taps", t->fds, t->n_fds, err);
 }
 
 static void on_checked(void *arg, const struct vf_error *err)

@@ -321,7 +321,7 @@ Test(api_network, the_library_brings_taps_and_reads_networks)
     close(tap);
     tap = open("/dev/null", O_RDWR | O_CLOEXEC);
     cr_expect_eq(vmfactory_acquire(h, &o, &vm, &err), -EINVAL);
-    cr_expect_not_null(strstr(err.message, "descriptor 0 is no tap"), "%s", err.message);
+    cr_expect_not_null(strstr(err.message, "taps[0]: is no descriptor of a tap"), "%s", err.message);
     close(tap);
     vmfactory_close(h);
     dmn_close(&d);

@@ -277,11 +277,11 @@ static int refused_with(const char *text)
 Test(client_network, taps_that_are_refused)
 {
     cr_expect_eq(
-        refused_with("{\"error\":{\"code\":\"invalid_argument\",\"message\":\"taps: descriptor "
-                     "0 is no tap\",\"hint\":\"bring one\"}}\n"),
+        refused_with("{\"error\":{\"code\":\"invalid_argument\",\"message\":\"taps[0]: is no "
+                     "descriptor of a tap\",\"hint\":\"bring one\"}}\n"),
         -EINVAL);
     cr_expect_str_eq(err.code, "invalid_argument");
-    cr_expect_str_eq(err.message, "taps: descriptor 0 is no tap");
+    cr_expect_str_eq(err.message, "taps[0]: is no descriptor of a tap");
     cr_expect_str_eq(err.hint, "bring one");
     cr_expect_eq(refused_with(""), -EPROTO);
     cr_expect_eq(refused_with("{\"taps\":\"0011"), -EPROTO, "cut");
