@@ -212,6 +212,20 @@ void http_ask(int fd, struct http_answer *a, const char *method, const char *pat
               path, a->head);
 }
 
+bool http_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) > 0;
+}
+
+void http_wait_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    cr_assert_eq(poll(&p, 1, PATIENCE_S * 1000), 1);
+}
+
 void http_expect_closed(int fd)
 {
     char buf[1000];

@@ -44,6 +44,9 @@ bool http_read(int fd, struct http_answer *a, bool head_only);
 /* Sends a request made of a method, a path, more headers ("A: b\r\n") and a body, and reads its answer. */
 void http_ask(int fd, struct http_answer *a, const char *method, const char *path,
               const char *headers, const char *body);
+/* Whether there is something to read; waits until there is. */
+bool http_readable(int fd);
+void http_wait_readable(int fd);
 /* Waits for the server to close fd. */
 void http_expect_closed(int fd);
 /* Waits for a semaphore, with a deadline. */
