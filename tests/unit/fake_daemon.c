@@ -27,17 +27,21 @@ static void *run(void *arg)
 
 void fake_start(struct fake *f, void (*script)(struct fake *f))
 {
+    struct vmfactory_error refusal;
     struct vf_error err;
+    char path[300];
 
     *f = (struct fake){.script = script};
     scratch_open(&f->dir);
-    snprintf(f->path, sizeof(f->path), "%s/api.sock", f->dir.path);
     cr_assert_eq(vf_unix_listen(f->dir.fd, "api.sock", 16, &f->listen_fd, &err), 0, "%s", err.msg);
     cr_assert_eq(pthread_create(&f->thread, NULL, run, f), 0);
+    snprintf(path, sizeof(path), "%s/api.sock", f->dir.path);
+    cr_assert_eq(vmfactory_connect(path, &f->h, &refusal), 0, "%s", refusal.message);
 }
 
 void fake_stop(struct fake *f)
 {
+    vmfactory_close(f->h);
     cr_assert_eq(pthread_join(f->thread, NULL), 0);
     close(f->listen_fd);
     scratch_close(&f->dir);
@@ -87,6 +91,22 @@ bool fake_read_request(struct fake *f, int fd)
     return true;
 }
 
+void fake_expect_line(const struct fake *f, const char *line)
+{
+    size_t len = strlen(line);
+
+    fake_expect(strncmp(f->request, line, len) == 0 &&
+                    strncmp(f->request + len, " HTTP/1.1\r\n", 11) == 0,
+                f->request);
+}
+
+void fake_expect_body(const struct fake *f, const char *body)
+{
+    const char *at = strstr(f->request, "\r\n\r\n");
+
+    fake_expect(at != NULL && strcmp(at + 4, body) == 0, f->request);
+}
+
 void fake_send(int fd, const void *data, size_t len)
 {
     while (len > 0) {
@@ -113,6 +133,12 @@ void fake_answer(int fd, const char *status, const char *json)
              strlen(json));
     fake_text(fd, head);
     fake_text(fd, json);
+}
+
+void fake_serve(struct fake *f, int fd, const char *status, const char *json)
+{
+    fake_expect(fake_read_request(f, fd), "a request");
+    fake_answer(fd, status, json);
 }
 
 void fake_await_close(int fd)

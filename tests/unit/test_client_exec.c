@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 #include "tests/unit/fake_daemon.h"
-#include "tools/client/vmfactory-client.h"
 
 TestSuite(client_exec, .timeout = 60);
 
@@ -14,21 +13,8 @@ static const char upgrade[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: U
                               "Upgrade: vmfactory-exec\r\n\r\n";
 static const char *const command[] = {"cat", "-", NULL};
 static struct fake fake;
-static struct vmfactory *h;
 static struct vmfactory_error err;
 static struct vmfactory_exit end;
-
-static void start(void (*script)(struct fake *f))
-{
-    fake_start(&fake, script);
-    cr_assert_eq(vmfactory_connect(fake.path, &h, &err), 0, "%s", err.message);
-}
-
-static void stop(void)
-{
-    vmfactory_close(h);
-    fake_stop(&fake);
-}
 
 static struct vmfactory_exec_options options(void)
 {
@@ -46,7 +32,7 @@ static int begin(struct fake *f, int *ret_idle)
     *ret_idle = fake_accept(f);
     fd = fake_accept(f);
     fake_expect(fake_read_request(f, fd), "a request");
-    fake_expect(strncmp(f->request, "POST /v1/vms/a/exec HTTP/1.1\r\n", 30) == 0, f->request);
+    fake_expect_line(f, "POST /v1/vms/a/exec");
     fake_expect(strstr(f->request, "Upgrade: vmfactory-exec\r\n") != NULL, f->request);
     fake_expect(strstr(f->request, "{\"argv\":[\"cat\",\"-\"]") != NULL, f->request);
     return fd;
@@ -124,18 +110,18 @@ Test(client_exec, data_in_and_a_callback)
     struct vmfactory_exec_options o = options();
     struct sink s = {.n_out = 0};
 
-    start(echo);
+    fake_start(&fake, echo);
     o.stdin_data = "hello";
     o.stdin_len = 5;
     o.on_output = take;
     o.arg = &s;
-    cr_assert_eq(vmfactory_exec(h, "a", &o, &end, &err), 0, "%s", err.message);
+    cr_assert_eq(vmfactory_exec(fake.h, "a", &o, &end, &err), 0, "%s", err.message);
     cr_expect_eq(end.code, 7);
     cr_expect_eq(end.signal, 0);
     cr_expect_eq(s.n_out, 5u);
     cr_expect_arr_eq(s.out, "hello", 5);
     cr_expect_arr_eq(s.errout, "warned", 6);
-    stop();
+    fake_stop(&fake);
 }
 
 struct pour {
@@ -181,7 +167,7 @@ Test(client_exec, much_through_descriptors)
     pthread_t pourer, drainer;
     int in[2], out[2];
 
-    start(echo);
+    fake_start(&fake, echo);
     cr_assert(pipe(in) == 0 && pipe(out) == 0);
     p.fd = in[1];
     d.fd = out[0];
@@ -189,7 +175,7 @@ Test(client_exec, much_through_descriptors)
     cr_assert_eq(pthread_create(&drainer, NULL, drain_all, &d), 0);
     o.stdin_fd = in[0];
     o.stdout_fd = out[1];
-    cr_assert_eq(vmfactory_exec(h, "a", &o, &end, &err), 0, "%s", err.message);
+    cr_assert_eq(vmfactory_exec(fake.h, "a", &o, &end, &err), 0, "%s", err.message);
     close(out[1]);
     pthread_join(pourer, NULL);
     pthread_join(drainer, NULL);
@@ -197,7 +183,7 @@ Test(client_exec, much_through_descriptors)
     cr_expect_eq(end.code, 7);
     close(in[0]);
     close(out[0]);
-    stop();
+    fake_stop(&fake);
 }
 
 /* Waits for a signal and dies of it. */
@@ -220,16 +206,16 @@ Test(client_exec, a_signal_is_passed_on)
     struct vmfactory_exec_options o = options();
     int fds[2];
 
-    start(await_signal);
+    fake_start(&fake, await_signal);
     cr_assert_eq(pipe(fds), 0);
     cr_assert_eq(write(fds[1], "\017", 1), 1);
     o.signal_fd = fds[0];
-    cr_assert_eq(vmfactory_exec(h, "a", &o, &end, &err), 0, "%s", err.message);
+    cr_assert_eq(vmfactory_exec(fake.h, "a", &o, &end, &err), 0, "%s", err.message);
     cr_expect_eq(end.signal, SIGTERM);
     cr_expect_eq(end.code, -1);
     close(fds[0]);
     close(fds[1]);
-    stop();
+    fake_stop(&fake);
 }
 
 static void just_upgrade(struct fake *f)
@@ -246,14 +232,14 @@ Test(client_exec, a_zero_ends_it)
     struct vmfactory_exec_options o = options();
     int fds[2];
 
-    start(just_upgrade);
+    fake_start(&fake, just_upgrade);
     cr_assert_eq(pipe(fds), 0);
     cr_assert_eq(write(fds[1], "\2\0", 2), 2);
     o.signal_fd = fds[0];
-    cr_expect_eq(vmfactory_exec(h, "a", &o, &end, &err), -ECANCELED);
+    cr_expect_eq(vmfactory_exec(fake.h, "a", &o, &end, &err), -ECANCELED);
     close(fds[0]);
     close(fds[1]);
-    stop();
+    fake_stop(&fake);
 }
 
 /* What one script sends after the upgrade, and how the call ends. */
@@ -277,9 +263,9 @@ static int ends_with(const char *data, size_t len)
 
     after_upgrade = data;
     after_len = len;
-    start(send_and_close);
-    r = vmfactory_exec(h, "a", &o, &end, &err);
-    stop();
+    fake_start(&fake, send_and_close);
+    r = vmfactory_exec(fake.h, "a", &o, &end, &err);
+    fake_stop(&fake);
     return r;
 }
 
@@ -310,8 +296,7 @@ static void refuse(struct fake *f)
                 "{\"error\":{\"code\":\"not_found\",\"message\":\"no VM a\"}}");
     fake_await_close(fd);
     fd = fake_accept(f);
-    fake_expect(fake_read_request(f, fd), "a request");
-    fake_answer(fd, "200 OK", "{}");
+    fake_serve(f, fd, "200 OK", "{}");
     fake_await_close(fd);
     fake_await_close(idle);
 }
@@ -320,12 +305,12 @@ Test(client_exec, refused)
 {
     struct vmfactory_exec_options o = options();
 
-    start(refuse);
-    cr_expect_eq(vmfactory_exec(h, "a", &o, &end, &err), -ENOENT);
+    fake_start(&fake, refuse);
+    cr_expect_eq(vmfactory_exec(fake.h, "a", &o, &end, &err), -ENOENT);
     cr_expect_str_eq(err.message, "no VM a");
     cr_expect_eq(err.status, 404);
-    cr_expect_eq(vmfactory_exec(h, "a", &o, &end, &err), -EPROTO);
-    stop();
+    cr_expect_eq(vmfactory_exec(fake.h, "a", &o, &end, &err), -EPROTO);
+    fake_stop(&fake);
 }
 
 static void flood(struct fake *f)
@@ -346,12 +331,12 @@ Test(client_exec, whoever_reads_its_output_leaves)
     int out[2];
 
     signal(SIGPIPE, SIG_IGN);
-    start(flood);
+    fake_start(&fake, flood);
     cr_assert_eq(pipe(out), 0);
     close(out[0]);
     o.stdout_fd = out[1];
-    cr_expect_eq(vmfactory_exec(h, "a", &o, &end, &err), -EPIPE);
+    cr_expect_eq(vmfactory_exec(fake.h, "a", &o, &end, &err), -EPIPE);
     cr_expect_eq(err.status, 0);
     close(out[1]);
-    stop();
+    fake_stop(&fake);
 }

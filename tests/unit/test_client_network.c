@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "tests/unit/fake_daemon.h"
-#include "tools/client/vmfactory-client.h"
 #include "tools/vmfactory/network.h"
 
 TestSuite(client_network, .timeout = 60);
@@ -22,28 +21,8 @@ static const char vm_json[] =
     "}";
 
 static struct fake fake;
-static struct vmfactory *h;
 static struct vmfactory_error err;
 static int pipe_fds[2]; /* stands for a tap: the fake daemon writes to its copy */
-
-static void start(void (*script)(struct fake *f))
-{
-    fake_start(&fake, script);
-    cr_assert_eq(vmfactory_connect(fake.path, &h, &err), 0, "%s", err.message);
-}
-
-static void stop(void)
-{
-    vmfactory_close(h);
-    fake_stop(&fake);
-}
-
-static void expect_body(const struct fake *f, const char *body)
-{
-    const char *at = strstr(f->request, "\r\n\r\n");
-
-    fake_expect(at != NULL && strcmp(at + 4, body) == 0, f->request);
-}
 
 /* ---- ports and names */
 
@@ -52,15 +31,15 @@ static void serve_ports(struct fake *f)
     int fd = fake_accept(f);
 
     fake_expect(fake_read_request(f, fd), "a request");
-    expect_body(
+    fake_expect_body(
         f, "{\"template\":\"web\",\"ports\":[{\"guest\":80,\"host\":8080,\"protocol\":\"tcp\"},"
            "{\"guest\":53,\"host\":0,\"protocol\":\"udp\"}]}");
     fake_answer(fd, "201 Created", vm_json);
     fake_expect(fake_read_request(f, fd), "a request");
-    expect_body(f, "{\"template\":\"web\",\"ports\":[]}");
+    fake_expect_body(f, "{\"template\":\"web\",\"ports\":[]}");
     fake_answer(fd, "201 Created", "{\"id\":\"a\",\"network\":null}");
     fake_expect(fake_read_request(f, fd), "a request");
-    expect_body(f, "{\"template\":\"web\"}");
+    fake_expect_body(f, "{\"template\":\"web\"}");
     fake_answer(fd, "201 Created", "{\"id\":\"a\"}");
     fake_await_close(fd);
 }
@@ -72,8 +51,8 @@ Test(client_network, ports_are_asked_for_and_answered)
     struct vmfactory_acquire_options o = {.template_name = "web", .ports = ports, .n_ports = 2};
     struct vmfactory_vm vm;
 
-    start(serve_ports);
-    cr_assert_eq(vmfactory_acquire(h, &o, &vm, &err), 0, "%s", err.message);
+    fake_start(&fake, serve_ports);
+    cr_assert_eq(vmfactory_acquire(fake.h, &o, &vm, &err), 0, "%s", err.message);
     cr_expect_str_eq(vm.network_mode, "nat");
     cr_expect_str_eq(vm.address4, "10.210.0.15");
     cr_expect_str_eq(vm.address6, "fd76:6d01::f");
@@ -84,15 +63,15 @@ Test(client_network, ports_are_asked_for_and_answered)
     cr_expect(vm.ports[1].guest == 5353 && vm.ports[1].host == 53 && vm.ports[1].udp);
     vmfactory_vm_free(&vm);
     o.n_ports = 0;
-    cr_assert_eq(vmfactory_acquire(h, &o, &vm, &err), 0, "%s", err.message);
+    cr_assert_eq(vmfactory_acquire(fake.h, &o, &vm, &err), 0, "%s", err.message);
     cr_expect_str_eq(vm.network_mode, "none");
     cr_expect_str_eq(vm.address4, "");
     cr_expect_eq(vm.n_ports, 0);
     vmfactory_vm_free(&vm);
     o.ports = NULL;
-    cr_assert_eq(vmfactory_acquire(h, &o, &vm, &err), 0, "%s", err.message);
+    cr_assert_eq(vmfactory_acquire(fake.h, &o, &vm, &err), 0, "%s", err.message);
     vmfactory_vm_free(&vm);
-    stop();
+    fake_stop(&fake);
 }
 
 /* More ports than there is room for, and members of other types. */
@@ -105,8 +84,7 @@ static void serve_odd(struct fake *f)
     for (int i = 0; i < 100; i++)
         strcat(text, "{\"host\":\"80\",\"guest\":1},");
     strcat(text, "null]}}");
-    fake_expect(fake_read_request(f, fd), "a request");
-    fake_answer(fd, "200 OK", text);
+    fake_serve(f, fd, "200 OK", text);
     fake_await_close(fd);
 }
 
@@ -114,14 +92,14 @@ Test(client_network, odd_answers_are_cut)
 {
     struct vmfactory_vm vm;
 
-    start(serve_odd);
-    cr_assert_eq(vmfactory_get_vm(h, "a", &vm, &err), 0, "%s", err.message);
+    fake_start(&fake, serve_odd);
+    cr_assert_eq(vmfactory_get_vm(fake.h, "a", &vm, &err), 0, "%s", err.message);
     cr_expect_str_eq(vm.network_mode, "");
     cr_expect_str_eq(vm.address4, "255.255.255.255");
     cr_expect_eq(vm.n_ports, VMFACTORY_MAX_PORTS);
     cr_expect_eq(vm.ports[63].host, 0);
     vmfactory_vm_free(&vm);
-    stop();
+    fake_stop(&fake);
 }
 
 static void serve_names(struct fake *f)
@@ -129,7 +107,7 @@ static void serve_names(struct fake *f)
     int fd = fake_accept(f);
 
     fake_expect(fake_read_request(f, fd), "a request");
-    expect_body(
+    fake_expect_body(
         f, "{\"template\":\"web\",\"network\":{\"namespace\":\"/run/netns/x\",\"tap\":\"tap0\","
            "\"mac\":\"02:00:00:00:00:01\",\"address4\":\"10.1.2.3/24\",\"gateway4\":\"10.1.2.1\","
            "\"address6\":\"fd00::3/64\",\"gateway6\":\"fe80::1\"}}");
@@ -149,10 +127,10 @@ Test(client_network, a_tap_by_its_name)
     struct vmfactory_acquire_options o = {.template_name = "web", .external = &e};
     struct vmfactory_vm vm;
 
-    start(serve_names);
-    cr_assert_eq(vmfactory_acquire(h, &o, &vm, &err), 0, "%s", err.message);
+    fake_start(&fake, serve_names);
+    cr_assert_eq(vmfactory_acquire(fake.h, &o, &vm, &err), 0, "%s", err.message);
     vmfactory_vm_free(&vm);
-    stop();
+    fake_stop(&fake);
 }
 
 /* ---- descriptors */
@@ -175,7 +153,7 @@ static int take(struct fake *f, int n, int *ret_fd)
     int fd = fake_accept(f), fds[8];
 
     fake_expect(fake_read_request(f, fd), "a request for taps");
-    fake_expect(strncmp(f->request, "POST /v1/taps HTTP/1.1\r\n", 24) == 0, f->request);
+    fake_expect_line(f, "POST /v1/taps");
     fake_expect(strstr(f->request, "Upgrade: vmfactory-taps\r\n") != NULL, f->request);
     p = (struct pollfd){.fd = fd, .events = POLLIN};
     fake_expect(poll(&p, 1, 50) == 0, "nothing before the 101");
@@ -204,7 +182,7 @@ static void serve_taps(struct fake *f)
     fake_text(taps, "{\"taps\":\"0011");
     fake_text(taps, "2233\"}\n");
     fake_expect(fake_read_request(f, fd), "a request");
-    expect_body(
+    fake_expect_body(
         f,
         "{\"template\":\"web\",\"network\":{\"taps\":\"00112233\",\"mac\":\"02:00:00:00:00:01\"}}");
     fake_expect(poll(&p, 1, 50) == 0, "the connection is kept until the answer");
@@ -227,7 +205,7 @@ static int acquire_with_taps(size_t n)
     cr_assert_eq(pipe(pipe_fds), 0);
     for (size_t i = 0; i < 9; i++)
         fds[i] = pipe_fds[1];
-    r = vmfactory_acquire(h, &o, &vm, &err);
+    r = vmfactory_acquire(fake.h, &o, &vm, &err);
     if (r == 0)
         vmfactory_vm_free(&vm);
     close(pipe_fds[1]);
@@ -239,13 +217,13 @@ Test(client_network, taps_by_descriptors)
     struct vmfactory_vm vm;
     char got[2];
 
-    start(serve_taps);
+    fake_start(&fake, serve_taps);
     cr_assert_eq(acquire_with_taps(2), 0, "%s", err.message);
     cr_expect_eq(read(pipe_fds[0], got, 2), 1);
     cr_expect_eq(got[0], 'x');
-    cr_assert_eq(vmfactory_get_vm(h, "a", &vm, &err), 0, "%s", err.message);
+    cr_assert_eq(vmfactory_get_vm(fake.h, "a", &vm, &err), 0, "%s", err.message);
     vmfactory_vm_free(&vm);
-    stop();
+    fake_stop(&fake);
     close(pipe_fds[0]);
 }
 
@@ -267,10 +245,10 @@ static int refused_with(const char *text)
     int r;
 
     said = text;
-    start(serve_refusal);
+    fake_start(&fake, serve_refusal);
     r = acquire_with_taps(1);
     close(pipe_fds[0]);
-    stop();
+    fake_stop(&fake);
     return r;
 }
 
@@ -306,13 +284,13 @@ static void serve_busy(struct fake *f)
 
 Test(client_network, taps_that_the_daemon_does_not_take)
 {
-    start(serve_busy);
+    fake_start(&fake, serve_busy);
     cr_expect_eq(acquire_with_taps(9), -EINVAL, "too many");
     close(pipe_fds[0]);
     cr_expect_eq(acquire_with_taps(1), -EAGAIN);
     cr_expect_eq(err.status, 429);
     close(pipe_fds[0]);
-    stop();
+    fake_stop(&fake);
 }
 
 /* ---- the command's words */

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 #include "tests/unit/fake_daemon.h"
-#include "tools/client/vmfactory-client.h"
 
 TestSuite(client_talk, .timeout = 60);
 
@@ -14,20 +13,7 @@ static const char vm_json[] =
     "\"stages\":[{\"name\":\"lease\",\"us\":7}],\"total_us\":85}";
 
 static struct fake fake;
-static struct vmfactory *h;
 static struct vmfactory_error err;
-
-static void start(void (*script)(struct fake *f))
-{
-    fake_start(&fake, script);
-    cr_assert_eq(vmfactory_connect(fake.path, &h, &err), 0, "%s", err.message);
-}
-
-static void stop(void)
-{
-    vmfactory_close(h);
-    fake_stop(&fake);
-}
 
 static int acquire(struct vmfactory_vm *ret)
 {
@@ -35,7 +21,7 @@ static int acquire(struct vmfactory_vm *ret)
     struct vmfactory_acquire_options o = {
         .template_name = "linux", .require = require, .timeout_ms = 1500, .ttl_ms = 9000};
 
-    return vmfactory_acquire(h, &o, ret, &err);
+    return vmfactory_acquire(fake.h, &o, ret, &err);
 }
 
 static void serve_two(struct fake *f)
@@ -43,14 +29,12 @@ static void serve_two(struct fake *f)
     int fd = fake_accept(f);
 
     fake_expect(fake_read_request(f, fd), "a request");
-    fake_expect(strncmp(f->request, "POST /v1/vms HTTP/1.1\r\n", 23) == 0, f->request);
-    fake_expect(strstr(f->request,
-                       "\r\n\r\n{\"template\":\"linux\",\"require\":[\"hit\",\"clone\"],"
-                       "\"timeout_ms\":1500,\"ttl_ms\":9000}") != NULL,
-                f->request);
+    fake_expect_line(f, "POST /v1/vms");
+    fake_expect_body(f, "{\"template\":\"linux\",\"require\":[\"hit\",\"clone\"],"
+                        "\"timeout_ms\":1500,\"ttl_ms\":9000}");
     fake_answer(fd, "201 Created", vm_json);
     fake_expect(fake_read_request(f, fd), "a second request on the same connection");
-    fake_expect(strncmp(f->request, "DELETE /v1/vms/0d%2F%20x HTTP/1.1\r\n", 35) == 0, f->request);
+    fake_expect_line(f, "DELETE /v1/vms/0d%2F%20x");
     fake_text(fd, "HTTP/1.1 204 No Content\r\n\r\n");
     fake_await_close(fd);
 }
@@ -59,7 +43,7 @@ Test(client_talk, acquire_and_release_on_one_connection)
 {
     struct vmfactory_vm vm;
 
-    start(serve_two);
+    fake_start(&fake, serve_two);
     cr_assert_eq(acquire(&vm), 0, "%s", err.message);
     cr_expect_str_eq(vm.id, "0d58ee5e37d9");
     cr_expect_str_eq(vm.source, "hit");
@@ -68,8 +52,8 @@ Test(client_talk, acquire_and_release_on_one_connection)
     cr_expect_eq(vm.total_us, 85);
     cr_expect_str_eq(vm.json, vm_json);
     vmfactory_vm_free(&vm);
-    cr_expect_eq(vmfactory_release(h, "0d/ x", &err), 0, "%s", err.message);
-    stop();
+    cr_expect_eq(vmfactory_release(fake.h, "0d/ x", &err), 0, "%s", err.message);
+    fake_stop(&fake);
 }
 
 static void refuse(struct fake *f)
@@ -89,7 +73,7 @@ Test(client_talk, refusals)
 {
     struct vmfactory_vm vm = {.id = "untouched"};
 
-    start(refuse);
+    fake_start(&fake, refuse);
     cr_expect_eq(acquire(&vm), -EAGAIN);
     cr_expect_str_eq(err.code, "busy");
     cr_expect_str_eq(err.message, "too many wait");
@@ -99,7 +83,7 @@ Test(client_talk, refusals)
     cr_expect_str_eq(vm.id, "untouched");
     cr_expect_eq(acquire(&vm), -EIO);
     cr_expect_eq(err.status, 500);
-    stop();
+    fake_stop(&fake);
 }
 
 /* Answers one request, reads the second, and closes without an answer; then serves a third. */
@@ -107,8 +91,7 @@ static void drop_the_second(struct fake *f)
 {
     int fd = fake_accept(f);
 
-    fake_expect(fake_read_request(f, fd), "a request");
-    fake_answer(fd, "201 Created", vm_json);
+    fake_serve(f, fd, "201 Created", vm_json);
     fake_expect(fake_read_request(f, fd), "a second request");
     close(fd);
     fd = fake_accept(f);
@@ -121,15 +104,15 @@ Test(client_talk, a_post_that_was_read_is_not_sent_again)
 {
     struct vmfactory_vm vm;
 
-    start(drop_the_second);
+    fake_start(&fake, drop_the_second);
     cr_assert_eq(acquire(&vm), 0);
     vmfactory_vm_free(&vm);
     cr_expect_eq(acquire(&vm), -ECONNRESET);
     cr_expect_str_eq(err.code, "disconnected");
     /* The handle is as good as new. */
-    cr_assert_eq(vmfactory_get_vm(h, "x", &vm, &err), 0, "%s", err.message);
+    cr_assert_eq(vmfactory_get_vm(fake.h, "x", &vm, &err), 0, "%s", err.message);
     vmfactory_vm_free(&vm);
-    stop();
+    fake_stop(&fake);
     cr_expect_eq(fake.requests, 3);
 }
 
@@ -137,12 +120,12 @@ Test(client_talk, a_get_is_sent_again)
 {
     struct vmfactory_vm vm;
 
-    start(drop_the_second);
+    fake_start(&fake, drop_the_second);
     cr_assert_eq(acquire(&vm), 0);
     vmfactory_vm_free(&vm);
-    cr_assert_eq(vmfactory_get_vm(h, "x", &vm, &err), 0, "%s", err.message);
+    cr_assert_eq(vmfactory_get_vm(fake.h, "x", &vm, &err), 0, "%s", err.message);
     vmfactory_vm_free(&vm);
-    stop();
+    fake_stop(&fake);
     cr_expect_eq(fake.requests, 3);
 }
 
@@ -151,8 +134,7 @@ static void close_the_kept(struct fake *f)
 {
     int fd = fake_accept(f);
 
-    fake_expect(fake_read_request(f, fd), "a request");
-    fake_answer(fd, "201 Created", vm_json);
+    fake_serve(f, fd, "201 Created", vm_json);
     close(fd);
     fd = fake_accept(f);
     fake_expect(fake_read_request(f, fd), "a request on a new connection");
@@ -164,12 +146,12 @@ Test(client_talk, a_post_to_a_connection_that_is_closed_goes_to_a_new_one)
 {
     struct vmfactory_vm vm;
 
-    start(close_the_kept);
+    fake_start(&fake, close_the_kept);
     for (int i = 0; i < 2; i++) {
         cr_assert_eq(acquire(&vm), 0, "%s", err.message);
         vmfactory_vm_free(&vm);
     }
-    stop();
+    fake_stop(&fake);
     cr_expect_eq(fake.requests, 2);
 }
 
@@ -179,8 +161,7 @@ static void close_unread(struct fake *f)
     char byte;
     int fd = fake_accept(f);
 
-    fake_expect(fake_read_request(f, fd), "a request");
-    fake_answer(fd, "201 Created", vm_json);
+    fake_serve(f, fd, "201 Created", vm_json);
     fake_expect(recv(fd, &byte, 1, MSG_PEEK) == 1, "the second one comes");
     close(fd);
     fd = fake_accept(f);
@@ -193,12 +174,12 @@ Test(client_talk, a_post_that_nobody_read_is_sent_again)
 {
     struct vmfactory_vm vm;
 
-    start(close_unread);
+    fake_start(&fake, close_unread);
     for (int i = 0; i < 2; i++) {
         cr_assert_eq(acquire(&vm), 0, "%s", err.message);
         vmfactory_vm_free(&vm);
     }
-    stop();
+    fake_stop(&fake);
     cr_expect_eq(fake.requests, 2);
 }
 
@@ -215,11 +196,12 @@ Test(client_talk, a_deadline)
 {
     struct vmfactory_response answer;
 
-    start(say_nothing);
-    cr_expect_eq(vmfactory_request(h, "GET", "/v1/pools", NULL, 50, &answer, &err), -ETIMEDOUT);
+    fake_start(&fake, say_nothing);
+    cr_expect_eq(vmfactory_request(fake.h, "GET", "/v1/pools", NULL, 50, &answer, &err),
+                 -ETIMEDOUT);
     cr_expect_str_eq(err.code, "timeout");
     cr_expect_eq(err.status, 0);
-    stop();
+    fake_stop(&fake);
 }
 
 Test(client_talk, cancelled_by_a_descriptor)
@@ -227,15 +209,15 @@ Test(client_talk, cancelled_by_a_descriptor)
     struct vmfactory_response answer;
     int fds[2];
 
-    start(say_nothing);
+    fake_start(&fake, say_nothing);
     cr_assert_eq(pipe(fds), 0);
     cr_assert_eq(write(fds[1], "x", 1), 1);
-    vmfactory_set_cancel_fd(h, fds[0]);
-    cr_expect_eq(vmfactory_request(h, "GET", "/v1/pools", NULL, 0, &answer, &err), -ECANCELED);
+    vmfactory_set_cancel_fd(fake.h, fds[0]);
+    cr_expect_eq(vmfactory_request(fake.h, "GET", "/v1/pools", NULL, 0, &answer, &err), -ECANCELED);
     cr_expect_str_eq(err.code, "cancelled");
     close(fds[0]);
     close(fds[1]);
-    stop();
+    fake_stop(&fake);
 }
 
 static void chunks(struct fake *f)
@@ -256,13 +238,13 @@ Test(client_talk, a_long_chunked_answer_after_an_interim_one)
 {
     struct vmfactory_response answer;
 
-    start(chunks);
-    cr_assert_eq(vmfactory_request(h, "GET", "/v1/vms", NULL, 0, &answer, &err), 0, "%s",
+    fake_start(&fake, chunks);
+    cr_assert_eq(vmfactory_request(fake.h, "GET", "/v1/vms", NULL, 0, &answer, &err), 0, "%s",
                  err.message);
     cr_expect_eq(answer.len, 300000u);
     cr_expect_eq(strlen(answer.body), 300000u);
     vmfactory_response_free(&answer);
-    stop();
+    fake_stop(&fake);
 }
 
 static void garbage(struct fake *f)
@@ -277,8 +259,7 @@ static void garbage(struct fake *f)
     fake_text(fd, "HTTP/1.1 200 OK\r\nContent-Len");
     close(fd);
     fd = fake_accept(f);
-    fake_expect(fake_read_request(f, fd), "a request");
-    fake_answer(fd, "200 OK", "[1,2");
+    fake_serve(f, fd, "200 OK", "[1,2");
     fake_await_close(fd);
 }
 
@@ -286,12 +267,12 @@ Test(client_talk, answers_that_are_none)
 {
     struct vmfactory_version v;
 
-    start(garbage);
+    fake_start(&fake, garbage);
     for (int i = 0; i < 3; i++) {
-        cr_expect_eq(vmfactory_version(h, &v, &err), -EPROTO, "%d", i);
+        cr_expect_eq(vmfactory_version(fake.h, &v, &err), -EPROTO, "%d", i);
         cr_expect_str_eq(err.code, "protocol", "%d", i);
     }
-    stop();
+    fake_stop(&fake);
 }
 
 Test(client_talk, nobody_there)
@@ -318,8 +299,7 @@ static void some_events(struct fake *f)
     int fd = fake_accept(f), events = fake_accept(f);
 
     fake_expect(fake_read_request(f, events), "a request");
-    fake_expect(strncmp(f->request, "GET /v1/events?since=7&follow=false HTTP", 40) == 0,
-                f->request);
+    fake_expect_line(f, "GET /v1/events?since=7&follow=false");
     fake_text(events, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     /* Two lines and a half in a chunk, then the rest. */
     fake_text(
@@ -336,8 +316,8 @@ Test(client_talk, events)
     struct vmfactory_events *ev;
     struct vmfactory_event e;
 
-    start(some_events);
-    cr_assert_eq(vmfactory_events_open(h, 7, false, &ev, &err), 0, "%s", err.message);
+    fake_start(&fake, some_events);
+    cr_assert_eq(vmfactory_events_open(fake.h, 7, false, &ev, &err), 0, "%s", err.message);
     cr_assert_eq(vmfactory_events_next(ev, 10000, &e, &err), 1, "%s", err.message);
     cr_expect_eq(e.seq, 8);
     cr_expect_str_eq(e.event, "vm.leased");
@@ -349,7 +329,7 @@ Test(client_talk, events)
     cr_expect_str_eq(e.json, "{\"event\":\"missed\",\"count\":4}");
     cr_expect_eq(vmfactory_events_next(ev, 10000, &e, &err), 0);
     vmfactory_events_close(ev);
-    stop();
+    fake_stop(&fake);
 }
 
 #define POOL(parked, target, attempts, running, failures, more)                                    \
@@ -370,8 +350,8 @@ static void warm_with(struct fake *f, const char *before, const char *const *loo
     fake_expect(fake_read_request(f, events), "the events");
     fake_text(events, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     fake_expect(fake_read_request(f, fd), "the wish");
-    fake_expect(strncmp(f->request, "POST /v1/pools/linux/warm HTTP", 30) == 0, f->request);
-    fake_expect(strstr(f->request, "{\"count\":2}") != NULL, f->request);
+    fake_expect_line(f, "POST /v1/pools/linux/warm");
+    fake_expect_body(f, "{\"count\":2}");
     fake_answer(fd, "202 Accepted", *looks++);
     for (; *looks != NULL; looks++) {
         fake_text(events, "27\r\n{\"event\":\"vm.parked\",\"template\":\"linux\"}\r\n1\r\n\n\r\n");
@@ -403,13 +383,13 @@ Test(client_talk, warm)
     struct vmfactory_pool p;
     int looks = 0;
 
-    start(becomes_warm);
-    cr_assert_eq(vmfactory_warm(h, "linux", 2, 0, count_looks, &looks, &p, &err), 0, "%s",
+    fake_start(&fake, becomes_warm);
+    cr_assert_eq(vmfactory_warm(fake.h, "linux", 2, 0, count_looks, &looks, &p, &err), 0, "%s",
                  err.message);
     cr_expect_eq(looks, 3);
     cr_expect_eq(p.parked, 2);
     vmfactory_pool_free(&p);
-    stop();
+    fake_stop(&fake);
 }
 
 static void cannot_be_built(struct fake *f)
@@ -422,12 +402,12 @@ static void cannot_be_built(struct fake *f)
 
 Test(client_talk, warm_fails_with_the_build)
 {
-    start(cannot_be_built);
-    cr_expect_eq(vmfactory_warm(h, "linux", 2, 0, NULL, NULL, NULL, &err), -EREMOTEIO);
+    fake_start(&fake, cannot_be_built);
+    cr_expect_eq(vmfactory_warm(fake.h, "linux", 2, 0, NULL, NULL, NULL, &err), -EREMOTEIO);
     cr_expect_str_eq(err.code, "vmm_failed");
     cr_expect_not_null(strstr(err.message, "no kernel"), "%s", err.message);
     cr_expect_str_eq(err.hint, "get one");
-    stop();
+    fake_stop(&fake);
 }
 
 static void cannot_be_filled(struct fake *f)
@@ -440,10 +420,10 @@ static void cannot_be_filled(struct fake *f)
 
 Test(client_talk, warm_fails_with_the_third_clone)
 {
-    start(cannot_be_filled);
-    cr_expect_eq(vmfactory_warm(h, "linux", 2, 0, NULL, NULL, NULL, &err), -EREMOTEIO);
+    fake_start(&fake, cannot_be_filled);
+    cr_expect_eq(vmfactory_warm(fake.h, "linux", 2, 0, NULL, NULL, NULL, &err), -EREMOTEIO);
     cr_expect_not_null(strstr(err.message, "3 clones"), "%s", err.message);
-    stop();
+    fake_stop(&fake);
 }
 
 static void takes_long(struct fake *f)
@@ -456,8 +436,8 @@ static void takes_long(struct fake *f)
 
 Test(client_talk, warm_has_a_deadline)
 {
-    start(takes_long);
-    cr_expect_eq(vmfactory_warm(h, "linux", 2, 200, NULL, NULL, NULL, &err), -ETIMEDOUT);
+    fake_start(&fake, takes_long);
+    cr_expect_eq(vmfactory_warm(fake.h, "linux", 2, 200, NULL, NULL, NULL, &err), -ETIMEDOUT);
     cr_expect_str_eq(err.code, "timeout");
-    stop();
+    fake_stop(&fake);
 }
