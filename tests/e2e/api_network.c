@@ -12,60 +12,26 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "tests/e2e/daemon_network.h"
-#include "tests/e2e/support.h"
 #include "tests/e2e/taps_support.h"
 #include "tools/client/vmfactory-client.h"
 
 TestSuite(api_network, .timeout = 180);
 
 #define SUITE "api_network"
-#define WHO_PORT 7
-
-static void refused(struct dmn *d, int want, const char *name, const char *more, const char *words)
-{
-    dnet_expect_message(dnet_acquire(d, want, name, more), words);
-}
-
-static void release(struct dmn *d, const struct vf_json *vm)
-{
-    char id[16];
-
-    dnet_get_id(vm, id);
-    gst_release(d, id);
-}
 
 /* ---- slots */
-
-static void expect_nat(const struct vf_json *vm)
-{
-    struct stat st;
-
-    cr_expect_str_eq(dmn_str(vm, "network.mode"), "nat");
-    cr_expect_eq(strncmp(dmn_str(vm, "network.address4"), "10.210.0.", 9), 0);
-    cr_expect_eq(strncmp(dmn_str(vm, "network.address6"), "fd76:6d01::", 11), 0);
-    cr_expect_eq(stat(dmn_str(vm, "network.namespace"), &st), 0, "%s",
-                 dmn_str(vm, "network.namespace"));
-    cr_expect_gt(if_nametoindex(dmn_str(vm, "network.interface")), 0);
-    cr_expect_str_eq(dmn_str(vm, "network.guest.mac"), "02:76:6d:00:00:02");
-    cr_expect_str_eq(dmn_str(vm, "network.guest.address4"), "172.31.255.2");
-    cr_expect_str_eq(dmn_str(vm, "network.guest.gateway4"), "172.31.255.1");
-    cr_expect_str_eq(dmn_str(vm, "network.guest.address6"), "fd76:6d00::2");
-    cr_expect_str_eq(dmn_str(vm, "network.guest.gateway6"), "fd76:6d00::1");
-}
 
 Test(api_network, answers_name_address_namespace_and_ports)
 {
     struct vf_json *a, *b, *shown;
-    char path[64];
     struct dmn d;
 
-    net_enter(SUITE, "answers_name_address_namespace_and_ports");
-    dmn_open(&d, dnet_on);
-    dnet_add_null(&d, "web", "{\"ports\":[{\"guest\":22}]}");
+    dnet_open_web(&d, SUITE, "answers_name_address_namespace_and_ports",
+                  "{\"ports\":[{\"guest\":22}]}", 0);
     a = dnet_acquire(
         &d, 201, "web",
         "\"ports\":[{\"guest\":80,\"host\":8080},{\"guest\":53,\"protocol\":\"udp\"}]");
-    expect_nat(a);
+    dnet_expect_nat(a);
     cr_expect_str_eq(dmn_str(a, "network.ports.0.protocol"), "tcp");
     cr_expect_eq(dmn_int(a, "network.ports.0.host"), 8080);
     cr_expect_eq(dmn_int(a, "network.ports.0.guest"), 80);
@@ -73,21 +39,19 @@ Test(api_network, answers_name_address_namespace_and_ports)
     cr_expect_geq(dmn_int(a, "network.ports.1.host"), 30000);
     cr_expect_leq(dmn_int(a, "network.ports.1.host"), 32767);
     cr_expect_eq(dmn_int(a, "network.ports.1.guest"), 53);
-    refused(&d, 409, "web", "\"ports\":[{\"guest\":80,\"host\":8080}]", "8080");
+    dnet_refused(&d, 409, "web", "\"ports\":[{\"guest\":80,\"host\":8080}]", "8080");
     b = dnet_acquire(&d, 201, "web", "");
-    expect_nat(b);
+    dnet_expect_nat(b);
     cr_expect_str_neq(dmn_str(b, "network.address4"), dmn_str(a, "network.address4"));
     cr_expect_str_neq(dmn_str(b, "network.namespace"), dmn_str(a, "network.namespace"));
     cr_expect_eq(dmn_int(b, "network.ports.0.guest"), 22, "the spec's");
     vf_json_delete(b);
-    snprintf(path, sizeof(path), "/v1/vms/%.20s", dmn_str(a, "id"));
-    shown = dmn_json(&d, 200, "GET", path, NULL);
-    expect_nat(shown);
+    shown = dnet_look(&d, dmn_str(a, "id"));
+    dnet_expect_nat(shown);
     cr_expect_str_eq(dmn_str(shown, "network.address4"), dmn_str(a, "network.address4"));
     cr_expect_eq(dmn_int(shown, "network.ports.0.host"), 8080);
     vf_json_delete(shown);
-    release(&d, a);
-    vf_json_delete(a);
+    dnet_release(&d, a);
     /* Its port is free again, and none is none. */
     a = dnet_acquire(&d, 201, "web", "\"ports\":[{\"guest\":80,\"host\":8080}]");
     cr_expect_eq(dmn_int(a, "network.ports.0.host"), 8080);
@@ -125,8 +89,7 @@ Test(api_network, without_an_address_left_callers_are_told_to_come_again)
     cr_expect_not_null(strstr(text, "prefixes are in use"), "%s", text);
     free(text);
     dmn_hang_up(&c);
-    release(&d, first);
-    vf_json_delete(first);
+    dnet_release(&d, first);
     j = dnet_acquire(&d, 201, "web", "\"require\":[\"cold\"]");
     vf_json_delete(j);
     dmn_close(&d);
@@ -141,46 +104,35 @@ Test(api_network, what_does_not_fit_the_mode_is_refused)
     char more[100];
     int tap;
 
-    net_enter(SUITE, "what_does_not_fit_the_mode");
-    dmn_open(&d, dnet_on);
+    dnet_open_web(&d, SUITE, "what_does_not_fit_the_mode", "{}", 0);
     dnet_add_null(&d, "bare", "{\"mode\":\"none\"}");
-    dnet_add_null(&d, "web", "{}");
     dnet_add_null(&d, "out", "{\"mode\":\"external\"}");
-    refused(&d, 400, "bare", "\"ports\":[{\"guest\":80}]",
-            "ports: template bare has the network mode none");
-    refused(&d, 400, "out", "\"ports\":[{\"guest\":80}]",
-            "ports: template out has the network mode external");
-    refused(&d, 400, "bare", "\"network\":{\"tap\":\"tap0\"}", "network: template bare");
-    refused(&d, 400, "web", "\"network\":{\"tap\":\"tap0\"}", "network: template web");
-    refused(&d, 400, "out", "",
-            "network: is missing, and template out has the network mode external");
-    refused(&d, 400, "out", "\"network\":{}", "network.tap: is missing");
-    refused(&d, 400, "out", "\"network\":{\"namespace\":\"blue\",\"tap\":\"tap0\"}",
-            "network.namespace: must be an absolute path");
-    refused(&d, 400, "out", "\"network\":{\"tap\":\"sixteen-letters-\"}", "network.tap: ");
-    refused(&d, 400, "web", "\"ports\":[{\"guest\":1,\"host\":5},{\"guest\":2,\"host\":5}]",
-            "ports[1].host: ");
+    dnet_refused(&d, 400, "bare", "\"ports\":[{\"guest\":80}]",
+                 "ports: template bare has the network mode none");
+    dnet_refused(&d, 400, "out", "\"ports\":[{\"guest\":80}]",
+                 "ports: template out has the network mode external");
+    dnet_refused(&d, 400, "bare", "\"network\":{\"tap\":\"tap0\"}", "network: template bare");
+    dnet_refused(&d, 400, "web", "\"network\":{\"tap\":\"tap0\"}", "network: template web");
+    dnet_refused(&d, 400, "out", "",
+                 "network: is missing, and template out has the network mode external");
+    dnet_refused(&d, 400, "out", "\"network\":{}", "network.tap: is missing");
+    dnet_refused(&d, 400, "out", "\"network\":{\"namespace\":\"blue\",\"tap\":\"tap0\"}",
+                 "network.namespace: must be an absolute path");
+    dnet_refused(&d, 400, "out", "\"network\":{\"tap\":\"sixteen-letters-\"}", "network.tap: ");
+    dnet_refused(&d, 400, "web", "\"ports\":[{\"guest\":1,\"host\":5},{\"guest\":2,\"host\":5}]",
+                 "ports[1].host: ");
     /* Refused at once, a token stays as it was. */
     tap = net_tap("tap7", NET_TAP);
     snprintf(more, sizeof(more), "\"network\":{\"taps\":\"%.40s\"}", taps_bring(&d, &c, &tap, 1));
-    refused(&d, 400, "web", more, "network: template web");
+    dnet_refused(&d, 400, "web", more, "network: template web");
     vf_json_delete(dnet_acquire(&d, 201, "out", more));
-    refused(&d, 409, "out", more, "network.taps: these taps were used for a VM already");
+    dnet_refused(&d, 409, "out", more, "network.taps: these taps were used for a VM already");
     dmn_hang_up(&c);
     close(tap);
     dmn_close(&d);
 }
 
 static const char *const tiny_on[] = {"--set", "network=on", NULL};
-
-/* Who answers at the address: the machine-id that it says, from this namespace or that one. */
-static void expect_answers(int ns, const char *address, const char *machine_id)
-{
-    char who[64];
-
-    dnet_ask(ns, address, WHO_PORT, "who", who);
-    cr_expect_str_eq(who, machine_id);
-}
 
 #define ADDRESSES(n)                                                                             \
     "\"mac\":\"02:00:00:00:00:0" #n "\",\"address4\":\"192.168.77." #n                           \
@@ -190,16 +142,13 @@ static void expect_answers(int ns, const char *address, const char *machine_id)
 /* The test has a tap and the VM gets copies of its descriptor: packets go to and fro, of a cold boot and of clones. */
 Test(api_network, a_vm_on_a_tap_that_was_brought_by_descriptor)
 {
-    const char *missing = gst_missing(false);
     char more[400], token[40];
     struct vf_json *vm;
     struct dmn_conn c;
     struct gst g;
     int tap;
 
-    if (missing[0] != '\0')
-        sup_skip(SUITE, "by_descriptor", "%s", missing);
-    net_enter(SUITE, "by_descriptor");
+    dnet_enter_for_guests(SUITE, "by_descriptor");
     gst_prepare(&g, tiny_on);
     dmn_start(&g.d);
     dnet_add_tiny(&g, "out", "{\"mode\":\"external\"}");
@@ -219,10 +168,9 @@ Test(api_network, a_vm_on_a_tap_that_was_brought_by_descriptor)
         cr_expect_str_eq(dmn_str(vm, "proof.mac"), "02:00:00:00:00:02");
         net_shell("ip addr add 192.168.77.1/24 dev tap7; ip addr add fd77::1/64 dev tap7 nodad;"
                   "ip link set tap7 up");
-        expect_answers(-1, "192.168.77.2", dmn_str(vm, "proof.machine_id"));
-        expect_answers(-1, "fd77::2", dmn_str(vm, "proof.machine_id"));
-        release(&g.d, vm);
-        vf_json_delete(vm);
+        dnet_expect_who(-1, "192.168.77.2", DNET_WHO_PORT, dmn_str(vm, "proof.machine_id"));
+        dnet_expect_who(-1, "fd77::2", DNET_WHO_PORT, dmn_str(vm, "proof.machine_id"));
+        dnet_release(&g.d, vm);
         /* Nobody holds the tap any more, so it is gone with its last descriptor. */
         cr_expect_eq(net_count_links("tap7"), 0);
     }
@@ -240,16 +188,13 @@ static void make_blue(void)
 /* By path and name: the VMM runs in that namespace, and only there. */
 Test(api_network, a_vm_on_a_tap_that_was_named)
 {
-    const char *missing = gst_missing(false);
     struct stat ns, own;
     char path[64];
     struct vf_json *vm;
     struct gst g;
     int fd;
 
-    if (missing[0] != '\0')
-        sup_skip(SUITE, "named", "%s", missing);
-    net_enter(SUITE, "named");
+    dnet_enter_for_guests(SUITE, "named");
     make_blue();
     gst_prepare(&g, tiny_on);
     dmn_start(&g.d);
@@ -264,11 +209,10 @@ Test(api_network, a_vm_on_a_tap_that_was_named)
     cr_expect(own.st_ino == ns.st_ino && own.st_dev == ns.st_dev);
     fd = open("/run/netns/blue", O_RDONLY | O_CLOEXEC);
     cr_assert_geq(fd, 0);
-    expect_answers(fd, "192.168.77.3", dmn_str(vm, "proof.machine_id"));
-    expect_answers(fd, "fd77::3", dmn_str(vm, "proof.machine_id"));
+    dnet_expect_who(fd, "192.168.77.3", DNET_WHO_PORT, dmn_str(vm, "proof.machine_id"));
+    dnet_expect_who(fd, "fd77::3", DNET_WHO_PORT, dmn_str(vm, "proof.machine_id"));
     close(fd);
-    release(&g.d, vm);
-    vf_json_delete(vm);
+    dnet_release(&g.d, vm);
     /* What is not ours stays. */
     cr_expect_str_eq(net_shell("ip -n blue -o link show tap3 | grep -c tap3"), "1\n");
     vm = dnet_acquire(&g.d, 201, "out",
@@ -292,9 +236,7 @@ Test(api_network, the_library_brings_taps_and_reads_networks)
     struct dmn d;
     int tap;
 
-    net_enter(SUITE, "the_library");
-    dmn_open(&d, dnet_on);
-    dnet_add_null(&d, "web", "{}");
+    dnet_open_web(&d, SUITE, "the_library", "{}", 0);
     dnet_add_null(&d, "out", "{\"mode\":\"external\"}");
     snprintf(path, sizeof(path), "%s/api.sock", d.run);
     cr_assert_eq(vmfactory_connect(path, &h, &err), 0, "%s", err.message);
@@ -321,7 +263,8 @@ Test(api_network, the_library_brings_taps_and_reads_networks)
     close(tap);
     tap = open("/dev/null", O_RDWR | O_CLOEXEC);
     cr_expect_eq(vmfactory_acquire(h, &o, &vm, &err), -EINVAL);
-    cr_expect_not_null(strstr(err.message, "taps[0]: is no descriptor of a tap"), "%s", err.message);
+    cr_expect_not_null(strstr(err.message, "taps[0]: is no descriptor of a tap"), "%s",
+                       err.message);
     close(tap);
     vmfactory_close(h);
     dmn_close(&d);
@@ -361,10 +304,8 @@ Test(api_network, the_command_publishes_and_shows)
     struct dmn d;
     const char *text;
 
-    net_enter(SUITE, "the_command");
+    dnet_open_web(&d, SUITE, "the_command", "{}", 0);
     make_blue();
-    dmn_open(&d, dnet_on);
-    dnet_add_null(&d, "web", "{}");
     dnet_add_null(&d, "out", "{\"mode\":\"external\"}");
     text = command(&d, 0, "$V acquire web --publish 8080:80 --publish 5353:53/udp 2>&1");
     HAS(text, "network: nat 10.210.0.");

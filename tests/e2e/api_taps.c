@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/clock.h"
-#include "tests/e2e/net_support.h"
+#include "tests/e2e/daemon_network.h"
 #include "tests/e2e/taps_support.h"
 
 TestSuite(api_taps, .timeout = 120);
@@ -35,6 +35,19 @@ static int count(struct dmn *d)
 {
     free(dmn_call(d, 200, "GET", "/v1/version", NULL));
     return dmn_fds(d);
+}
+
+/* Queues of one interface. */
+static void open_many(int *fds, int n)
+{
+    for (int i = 0; i < n; i++)
+        fds[i] = net_tap("many", NET_TAP | IFF_MULTI_QUEUE);
+}
+
+static void close_many(const int *fds, int n)
+{
+    for (int i = 0; i < n; i++)
+        close(fds[i]);
 }
 
 /* A connection that was refused says so and is closed. */
@@ -98,11 +111,9 @@ Test(api_taps, what_is_wrong_with_descriptors_is_told)
     refused(&d, two, 2, "taps[1]: is the same queue of tap one as taps[0]");
     close(two[0]);
     close(two[1]);
-    for (size_t i = 0; i < 9; i++)
-        many[i] = net_tap("many", NET_TAP | IFF_MULTI_QUEUE);
+    open_many(many, 9);
     refused(&d, many, 9, "not all of the descriptors arrived");
-    for (size_t i = 0; i < 9; i++)
-        close(many[i]);
+    close_many(many, 9);
     wait_fds(&d, before);
     dmn_close(&d);
 }
@@ -159,8 +170,7 @@ Test(api_taps, descriptors_beyond_the_daemons_limit_leave_none_behind)
     net_enter("api_taps", "descriptors_beyond_the_limit");
     dmn_open(&d, NULL);
     before = count(&d);
-    for (size_t i = 0; i < 8; i++)
-        many[i] = net_tap("many", NET_TAP | IFF_MULTI_QUEUE);
+    open_many(many, 8);
     taps_dial(&d, &c);
     cr_assert_eq(prlimit(d.pid, RLIMIT_NOFILE, NULL, &limit), 0);
     small = limit;
@@ -170,8 +180,7 @@ Test(api_taps, descriptors_beyond_the_daemons_limit_leave_none_behind)
     expect_refused(&c, "invalid_argument", "not all of the descriptors arrived");
     cr_assert_eq(prlimit(d.pid, RLIMIT_NOFILE, &limit, NULL), 0);
     wait_fds(&d, before);
-    for (size_t i = 0; i < 8; i++)
-        close(many[i]);
+    close_many(many, 8);
     dmn_close(&d);
 }
 
@@ -184,8 +193,7 @@ Test(api_taps, who_leaves_at_any_step_leaves_no_descriptor_behind)
     net_enter("api_taps", "who_leaves");
     dmn_open(&d, NULL);
     before = count(&d);
-    for (size_t i = 0; i < 8; i++)
-        many[i] = net_tap("many", NET_TAP | IFF_MULTI_QUEUE);
+    open_many(many, 8);
     for (int i = 0; i < 60; i++) {
         dmn_dial(&d, &c, "api.sock");
         dmn_ask(&c, "POST", "/v1/taps", TAPS_UPGRADE, NULL);
@@ -213,8 +221,7 @@ Test(api_taps, who_leaves_at_any_step_leaves_no_descriptor_behind)
     cr_expect_eq(dmn_stop(&d), 0);
     dmn_await_close(&c);
     dmn_hang_up(&c);
-    for (size_t i = 0; i < 8; i++)
-        close(many[i]);
+    close_many(many, 8);
     dmn_close(&d);
 }
 
@@ -224,14 +231,12 @@ static void become(uid_t uid)
     cr_assert_eq(seteuid(uid), 0);
 }
 
-static void acquire(struct dmn *d, int want, const char *token, const char *message)
+static void refused_token(struct dmn *d, int want, const char *token, const char *message)
 {
-    char body[200], *text;
+    char more[80];
 
-    snprintf(body, sizeof(body), "{\"template\":\"web\",\"network\":{\"taps\":\"%.40s\"}}", token);
-    text = dmn_call(d, want, "POST", "/v1/vms", body);
-    cr_expect_not_null(strstr(text, message), "%s: %s", message, text);
-    free(text);
+    snprintf(more, sizeof(more), "\"network\":{\"taps\":\"%.40s\"}", token);
+    dnet_refused(d, want, "web", more, message);
 }
 
 Test(api_taps, a_token_is_its_users_and_ends_with_its_connection)
@@ -247,13 +252,14 @@ Test(api_taps, a_token_is_its_users_and_ends_with_its_connection)
     dmn_null_template(&d, "web", 0);
     tap = net_tap("tap7", NET_TAP);
     snprintf(token, sizeof(token), "%s", taps_bring(&d, &c, &tap, 1));
-    acquire(&d, 404, "00112233445566778899aabbccddeeff", "network.taps: there is no such token");
+    refused_token(&d, 404, "00112233445566778899aabbccddeeff",
+                  "network.taps: there is no such token");
     become(USER);
-    acquire(&d, 403, token, "network.taps: another user brought these taps");
+    refused_token(&d, 403, token, "network.taps: another user brought these taps");
     become(0);
     dmn_hang_up(&c);
     free(dmn_call(&d, 200, "GET", "/v1/version", NULL));
-    acquire(&d, 404, token, "network.taps: there is no such token");
+    refused_token(&d, 404, token, "network.taps: there is no such token");
     close(tap);
     dmn_close(&d);
 }

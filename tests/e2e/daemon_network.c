@@ -9,7 +9,6 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "tests/e2e/daemon_network.h"
-#include "tests/e2e/support.h"
 
 TestSuite(daemon_network, .timeout = 180);
 
@@ -20,68 +19,45 @@ TestSuite(daemon_network, .timeout = 180);
 Test(daemon_network, each_vm_has_a_slot_and_the_stock_is_kept)
 {
     struct dmn d;
-    char id[2][16];
-    net_enter(SUITE, "each_vm_has_a_slot_and_the_stock_is_kept");
-    dmn_open(&d, dnet_on);
-    dnet_add_null(&d, "web", "{}");
-    gst_warm(&d, "web", 2);
+    dnet_open_web(&d, SUITE, "each_vm_has_a_slot_and_the_stock_is_kept", "{}", 2);
     struct vf_json *a = dnet_acquire(&d, 201, "web", ""), *b = dnet_acquire(&d, 201, "web", "");
-    dnet_get_id(a, id[0]);
-    dnet_get_id(b, id[1]);
-    cr_expect_str_eq(dmn_str(a, "network.mode"), "nat");
-    cr_expect_eq(strncmp(dmn_str(a, "network.address4"), "10.210.0.", 9), 0);
-    cr_expect_eq(strncmp(dmn_str(a, "network.address6"), "fd76:6d01::", 11), 0);
+    dnet_expect_nat(a);
+    dnet_expect_nat(b);
     cr_expect_str_neq(dmn_str(a, "network.address4"), dmn_str(b, "network.address4"));
     cr_expect_str_neq(dmn_str(a, "network.interface"), dmn_str(b, "network.interface"));
-    cr_expect_eq(access(dmn_str(a, "network.namespace"), F_OK), 0);
-    cr_expect_str_eq(dmn_str(a, "network.guest.address4"), "172.31.255.2");
-    cr_expect_str_eq(dmn_str(b, "network.guest.address4"), "172.31.255.2");
-    cr_expect_str_eq(dmn_str(a, "network.guest.gateway4"), "172.31.255.1");
-    cr_expect_str_eq(dmn_str(a, "network.guest.mac"), "02:76:6d:00:00:02");
     cr_expect_null(dnet_port_of(a, 0));
-    vf_json_delete(a);
-    vf_json_delete(b);
-    gst_release(&d, id[0]);
-    gst_release(&d, id[1]);
+    dnet_release(&d, a);
+    dnet_release(&d, b);
     dnet_stop_and_expect_nothing(&d);
 }
 
 Test(daemon_network, ports_are_open_for_the_lease)
 {
     struct dmn d;
-    char id[16], more[200];
-    net_enter(SUITE, "ports_are_open_for_the_lease");
-    dmn_open(&d, dnet_on);
-    dnet_add_null(&d, "web", "{\"ports\":[{\"protocol\":\"udp\",\"guest\":7}]}");
-    gst_warm(&d, "web", 1);
+    char more[200], number[16];
+    dnet_open_web(&d, SUITE, "ports_are_open_for_the_lease",
+                  "{\"ports\":[{\"protocol\":\"udp\",\"guest\":7}]}", 1);
     struct vf_json *vm = dnet_acquire(&d, 201, "web", ""); /* the spec's, of the daemon's range */
-    dnet_get_id(vm, id);
     cr_expect_str_eq(dmn_str(vm, "source"), "hit");
     int64_t port = dmn_int(dnet_port_of(vm, 0), "host");
     cr_expect(port >= 30000 && port <= 32767, "port %d", (int)port);
     cr_expect_eq(dmn_int(dnet_port_of(vm, 0), "guest"), 7);
     cr_expect_str_eq(dmn_str(dnet_port_of(vm, 0), "protocol"), "udp");
     cr_expect_not_null(strstr(net_shell("nft -p list ruleset"), " 17 . "));
-    vf_json_delete(vm);
     /* Another can't have the same, and is not lost for it. */
     dmn_wait_for(&d, "/v1/pools/web", "parked", 1);
     snprintf(more, sizeof(more), "\"ports\":[{\"protocol\":\"udp\",\"guest\":9,\"host\":%d}]",
              (int)port);
-    char number[16];
     snprintf(number, sizeof(number), "%d", (int)port);
-    dnet_expect_message(dnet_acquire(&d, 409, "web", more), number);
+    dnet_refused(&d, 409, "web", more, number);
     dmn_wait_for(&d, "/v1/pools/web", "parked", 1);
-    gst_release(&d, id);
+    dnet_release(&d, vm);
     vm = dnet_acquire(&d, 201, "web", more); /* it is free again */
-    dnet_get_id(vm, id);
     cr_expect_eq(dmn_int(dnet_port_of(vm, 0), "host"), port);
-    vf_json_delete(vm);
-    gst_release(&d, id);
+    dnet_release(&d, vm);
     vm = dnet_acquire(&d, 201, "web", "\"ports\":[]"); /* none, whatever the spec says */
-    dnet_get_id(vm, id);
     cr_expect_null(dnet_port_of(vm, 0));
-    vf_json_delete(vm);
-    gst_release(&d, id);
+    dnet_release(&d, vm);
     dnet_stop_and_expect_nothing(&d);
 }
 
@@ -89,7 +65,6 @@ Test(daemon_network, ports_are_open_for_the_lease)
 Test(daemon_network, paused_vms_have_ports_too)
 {
     struct dmn d;
-    char id[16];
     net_enter(SUITE, "paused_vms_have_ports_too");
     dmn_open(&d, dnet_on);
     free(dmn_call(
@@ -98,14 +73,12 @@ Test(daemon_network, paused_vms_have_ports_too)
         "\"network\":{\"ports\":[{\"guest\":80,\"host\":8080}]}}"));
     gst_warm(&d, "web", 2);
     struct vf_json *vm = dnet_acquire(&d, 201, "web", "");
-    dnet_get_id(vm, id);
     cr_expect_str_eq(dmn_str(vm, "source"), "hit");
     cr_expect_eq(dmn_int(dnet_port_of(vm, 0), "host"), 8080);
     cr_expect_str_eq(dmn_str(dnet_port_of(vm, 0), "protocol"), "tcp");
-    vf_json_delete(vm);
-    dnet_expect_message(dnet_acquire(&d, 409, "web", ""), "8080");
+    dnet_refused(&d, 409, "web", "", "8080");
     dmn_wait_for(&d, "/v1/pools/web", "parked", 2);
-    gst_release(&d, id);
+    dnet_release(&d, vm);
     dnet_stop_and_expect_nothing(&d);
 }
 
@@ -114,10 +87,7 @@ Test(daemon_network, callers_that_go_away)
 {
     static const char body[] = "{\"template\":\"web\",\"ports\":[{\"guest\":80,\"host\":8080}]}";
     struct dmn d;
-    net_enter(SUITE, "callers_that_go_away");
-    dmn_open(&d, dnet_on);
-    dnet_add_null(&d, "web", "{}");
-    gst_warm(&d, "web", 2);
+    dnet_open_web(&d, SUITE, "callers_that_go_away", "{}", 2);
     for (int i = 0; i < 20; i++) {
         struct dmn_conn c;
         dmn_dial(&d, &c, "api.sock");
@@ -144,19 +114,24 @@ Test(daemon_network, callers_that_go_away)
     dmn_close(&d);
 }
 
+/* No template can have it. */
+static void expect_no_nat(struct dmn *d, const char *words)
+{
+    dnet_expect_message(dmn_json(d, 400, "POST", "/v1/templates",
+                                 "{\"name\":\"web\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},"
+                                 "\"network\":{}}"),
+                        words);
+}
+
 Test(daemon_network, vms_on_a_bridge)
 {
     static const char *const bridged[] = {
         "--set", "network=on",         "--set", "network_prefixes=",
         "--set", "network_bridge=br0", "--set", "network_bridge_prefixes=192.168.7.0/24",
         NULL};
-    const char *name = "vms_on_a_bridge";
     struct gst g;
     struct dnet_held h;
-    char who[64];
-    if (gst_missing(false)[0])
-        sup_skip(SUITE, name, "%s", gst_missing(false));
-    net_enter(SUITE, name);
+    dnet_enter_for_guests(SUITE, "vms_on_a_bridge");
     net_shell(
         "ip link add br0 type bridge; ip addr add 192.168.7.1/24 dev br0; ip link set br0 up");
     gst_prepare(&g, bridged);
@@ -168,14 +143,10 @@ Test(daemon_network, vms_on_a_bridge)
     cr_expect_str_eq(dmn_str(vm, "network.mode"), "bridge");
     cr_expect_eq(strncmp(h.address4, "192.168.7.", 10), 0, "%s", h.address4);
     vf_json_delete(vm);
-    dnet_ask(-1, h.address4, 7, "who", who);
-    cr_expect_str_eq(who, h.machine_id);
+    dnet_expect_who(-1, h.address4, DNET_WHO_PORT, h.machine_id);
     /* Nat is not configured, and ports of the host lead to nobody here. */
-    dnet_expect_message(dmn_json(&g.d, 400, "POST", "/v1/templates",
-                                 "{\"name\":\"web\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},"
-                                 "\"network\":{}}"),
-                        "not configured");
-    dnet_expect_message(dnet_acquire(&g.d, 400, "lan", "\"ports\":[{\"guest\":80}]"), "ports: ");
+    expect_no_nat(&g.d, "not configured");
+    dnet_refused(&g.d, 400, "lan", "\"ports\":[{\"guest\":80}]", "ports: ");
     gst_release(&g.d, h.id);
     gst_close(&g);
     cr_expect_eq(net_count_names(), 0);
@@ -186,15 +157,12 @@ Test(daemon_network, vms_on_a_bridge)
 Test(daemon_network, ports_and_networks_are_refused_where_they_make_no_sense)
 {
     struct dmn d;
-    net_enter(SUITE, "ports_and_networks_are_refused_where_they_make_no_sense");
-    dmn_open(&d, dnet_on);
+    dnet_open_web(&d, SUITE, "ports_and_networks_are_refused_where_they_make_no_sense", "{}", 0);
     dnet_add_null(&d, "bare", "{\"mode\":\"none\"}");
     dnet_add_null(&d, "out", "{\"mode\":\"external\"}");
-    dnet_add_null(&d, "web", "{}");
-    dnet_expect_message(dnet_acquire(&d, 400, "bare", "\"ports\":[{\"guest\":80}]"), "ports: ");
-    dnet_expect_message(dnet_acquire(&d, 400, "out", "\"ports\":[{\"guest\":80}]"), "ports: ");
-    dnet_expect_message(dnet_acquire(&d, 400, "web", "\"network\":{\"tap\":\"tap0\"}"),
-                        "network: ");
+    dnet_refused(&d, 400, "bare", "\"ports\":[{\"guest\":80}]", "ports: ");
+    dnet_refused(&d, 400, "out", "\"ports\":[{\"guest\":80}]", "ports: ");
+    dnet_refused(&d, 400, "web", "\"network\":{\"tap\":\"tap0\"}", "network: ");
     dnet_expect_message(dmn_json(&d, 400, "POST", "/v1/pools/out/warm", "{\"count\":1}"),
                         "external");
     dnet_expect_message(dmn_json(&d, 400, "PATCH", "/v1/pools/out", "{\"standby\":1}"),
@@ -206,10 +174,7 @@ Test(daemon_network, ports_and_networks_are_refused_where_they_make_no_sense)
 Test(daemon_network, what_nobody_uses_is_swept_after_a_kill)
 {
     struct dmn d;
-    net_enter(SUITE, "what_nobody_uses_is_swept_after_a_kill");
-    dmn_open(&d, dnet_on);
-    dnet_add_null(&d, "web", "{}");
-    gst_warm(&d, "web", 2);
+    dnet_open_web(&d, SUITE, "what_nobody_uses_is_swept_after_a_kill", "{}", 2);
     vf_json_delete(dnet_acquire(&d, 201, "web", "\"ports\":[{\"guest\":80,\"host\":8080}]"));
     dmn_kill(&d);
     cr_expect_gt(net_count_names(), 2);
@@ -234,9 +199,7 @@ Test(daemon_network, names_that_are_not_ours_stay)
     dmn_kill(&d);
     dmn_start(&d);
     dmn_wait_for(&d, "/v1/pools/web", "parked", 8);
-    char *log = dmn_log(&d);
-    cr_expect_not_null(strstr(log, "not ours"), "%s", log);
-    free(log);
+    dnet_expect_log(&d, "not ours");
     cr_expect_eq(dmn_stop(&d), 0);
     cr_expect_str_eq(net_shell("ls /run/netns"), "vf-3\nvf-x\n");
     cr_expect_eq(net_count_links("vf-"), 1);
@@ -250,14 +213,10 @@ Test(daemon_network, names_that_are_not_ours_stay)
 /* A namespace of the caller's, with a tap whose gateway is the one that guests know. */
 Test(daemon_network, a_vm_in_a_namespace_that_its_caller_brings)
 {
-    const char *name = "a_vm_in_a_namespace_that_its_caller_brings";
     struct gst g;
-    char id[16], who[64], machine_id[40];
     struct vf_netns ns = VF_NETNS_NONE;
     struct vf_error e;
-    if (gst_missing(false)[0])
-        sup_skip(SUITE, name, "%s", gst_missing(false));
-    net_enter(SUITE, name);
+    dnet_enter_for_guests(SUITE, "a_vm_in_a_namespace_that_its_caller_brings");
     net_shell("ip netns add mine; ip -n mine tuntap add tap0 mode tap vnet_hdr;"
               "ip -n mine addr add 10.9.8.1/24 dev tap0; ip -n mine link set tap0 up");
     gst_prepare(&g, dnet_on);
@@ -269,20 +228,15 @@ Test(daemon_network, a_vm_in_a_namespace_that_its_caller_brings)
         dnet_acquire(&g.d, 201, "own",
                      "\"network\":{\"namespace\":\"/run/netns/mine\",\"tap\":\"tap0\","
                      "\"address4\":\"10.9.8.7/24\",\"gateway4\":\"10.9.8.1\"}");
-    dnet_get_id(vm, id);
-    snprintf(machine_id, sizeof(machine_id), "%s", dmn_str(vm, "proof.machine_id"));
     cr_expect_str_eq(dmn_str(vm, "source"), "clone");
     cr_expect_str_eq(dmn_str(vm, "network.mode"), "external");
     cr_expect_str_eq(dmn_str(vm, "network.namespace"), "/run/netns/mine");
-    vf_json_delete(vm);
     cr_assert_eq(vf_netns_open("/run/netns/mine", 0, &ns, &e), 0, "%s", e.msg);
-    dnet_ask(ns.ns, "10.9.8.7", 7, "who", who);
-    cr_expect_str_eq(who, machine_id);
+    dnet_expect_who(ns.ns, "10.9.8.7", DNET_WHO_PORT, dmn_str(vm, "proof.machine_id"));
     dmn_kill(&g.d);
     dmn_start(&g.d);
-    dnet_ask(ns.ns, "10.9.8.7", 7, "who", who);
-    cr_expect_str_eq(who, machine_id);
-    gst_release(&g.d, id);
+    dnet_expect_who(ns.ns, "10.9.8.7", DNET_WHO_PORT, dmn_str(vm, "proof.machine_id"));
+    dnet_release(&g.d, vm);
     gst_close(&g);
     vf_netns_close(&ns);
     cr_expect_str_eq(net_shell("ls /run/netns; ip -n mine -o link show tap0 | grep -c tap0"),
@@ -293,21 +247,11 @@ Test(daemon_network, a_vm_in_a_namespace_that_its_caller_brings)
 
 /* ---- what can't be had */
 
-static void expect_in_log(const struct dmn *d, const char *words)
-{
-    char *log = dmn_log(d);
-    cr_expect(strstr(log, words), "'%s' is not in: %s", words, log);
-    free(log);
-}
-
 /* Modes with slots are refused with the reason; without a network all is well. */
 static void expect_refused(struct dmn *d, const char *words)
 {
     struct vf_json *vm;
-    dnet_expect_message(dmn_json(d, 400, "POST", "/v1/templates",
-                                 "{\"name\":\"web\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},"
-                                 "\"network\":{}}"),
-                        words);
+    expect_no_nat(d, words);
     dnet_add_null(d, "bare", "{\"mode\":\"none\"}");
     gst_warm(d, "bare", 1);
     vm = dnet_acquire(d, 201, "bare", "");
@@ -323,10 +267,10 @@ Test(daemon_network, a_host_that_does_not_forward)
     net_shell("echo 0 >/proc/sys/net/ipv4/ip_forward");
     dmn_prepare(&d, dnet_on);
     cr_expect_neq(dmn_start_fails(&d), 0);
-    expect_in_log(&d, "forward");
+    dnet_expect_log(&d, "forward");
     dmn_close(&d);
     dmn_open(&d, automatic);
-    expect_in_log(&d, "forward");
+    dnet_expect_log(&d, "forward");
     expect_refused(&d, "forward");
     dnet_stop_and_expect_nothing(&d);
 }
@@ -346,7 +290,7 @@ Test(daemon_network, a_daemon_without_privileges)
     dmn_close(&d);
     dmn_prepare(&d, dnet_on);
     cr_expect_neq(dmn_start_fails(&d), 0);
-    expect_in_log(&d, "not permitted");
+    dnet_expect_log(&d, "not permitted");
     dmn_close(&d);
 }
 
@@ -369,7 +313,7 @@ Test(daemon_network, prefixes_that_are_in_use)
               "ip link set d1 up");
     dmn_prepare(&d, dnet_on);
     cr_expect_neq(dmn_start_fails(&d), 0);
-    expect_in_log(&d, "10.210.0.0/24");
+    dnet_expect_log(&d, "10.210.0.0/24");
     dmn_close(&d);
 }
 
@@ -378,24 +322,16 @@ Test(daemon_network, a_stored_template_says_why_it_is_of_no_use)
 {
     static const char *const off[] = {"--set", "network=off", NULL};
     struct dmn d;
-    net_enter(SUITE, "a_stored_template_says_why_it_is_of_no_use");
-    dmn_open(&d, dnet_on);
-    dnet_add_null(&d, "web", "{}");
-    gst_warm(&d, "web", 1);
+    dnet_open_web(&d, SUITE, "a_stored_template_says_why_it_is_of_no_use", "{}", 1);
     cr_expect_eq(dmn_stop(&d), 0);
-    for (int i = 0; off[i]; i++)
-        d.args[i] = off[i];
-    d.args[2] = NULL;
-    dmn_start(&d);
+    dnet_start_with(&d, off);
     struct vf_json *t = dmn_json(&d, 200, "GET", "/v1/templates/web", NULL);
     cr_expect(strstr(dmn_str(t, "reason"), "networks are off"), "%s", dmn_str(t, "reason"));
     vf_json_delete(t);
-    dnet_expect_message(dnet_acquire(&d, 400, "web", ""), "networks are off");
+    dnet_refused(&d, 400, "web", "", "networks are off");
     dnet_expect_message(dmn_json(&d, 400, "POST", "/v1/pools/web/warm", "{}"), "networks are off");
     cr_expect_eq(dmn_stop(&d), 0);
-    for (int i = 0; dnet_on[i]; i++)
-        d.args[i] = dnet_on[i];
-    dmn_start(&d); /* and back again */
+    dnet_start_with(&d, dnet_on); /* and back again */
     dmn_wait_for(&d, "/v1/pools/web", "parked", 1);
     dnet_stop_and_expect_nothing(&d);
 }

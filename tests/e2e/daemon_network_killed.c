@@ -8,7 +8,6 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "tests/e2e/daemon_network.h"
-#include "tests/e2e/support.h"
 
 TestSuite(daemon_network_killed, .timeout = 180);
 
@@ -16,11 +15,9 @@ TestSuite(daemon_network_killed, .timeout = 180);
 
 static void await_traffic(struct dmn *d, const char *id)
 {
-    char path[64];
     int64_t until = vf_deadline_after_ms(DMN_LONG_MS), bytes = -1;
-    snprintf(path, sizeof(path), "/v1/vms/%.15s", id);
     while (bytes <= 0 && vf_now_us() < until) {
-        struct vf_json *vm = dmn_json(d, 200, "GET", path, NULL);
+        struct vf_json *vm = dnet_look(d, id);
         bytes = dmn_int(vm, "network.traffic.out.bytes");
         vf_json_delete(vm);
         usleep(100000); /* it is counted every 5 s, and nothing tells */
@@ -60,14 +57,10 @@ static void await_series(struct dmn *d, const char *id, bool shown)
 
 Test(daemon_network_killed, a_lease_keeps_its_network_over_a_kill)
 {
-    const char *name = "a_lease_keeps_its_network_over_a_kill";
     struct net n = {.outside = VF_NETNS_NONE};
     struct gst g;
     struct dnet_held h[2], again;
-    char path[64];
-    if (gst_missing(false)[0])
-        sup_skip(SUITE, name, "%s", gst_missing(false));
-    net_enter(SUITE, name);
+    dnet_enter_for_guests(SUITE, "a_lease_keeps_its_network_over_a_kill");
     net_outside(&n);
     gst_prepare(&g, dnet_on);
     dmn_start(&g.d);
@@ -87,8 +80,7 @@ Test(daemon_network_killed, a_lease_keeps_its_network_over_a_kill)
     dnet_expect_reached(&n, &h[0]); /* nobody needs the daemon for it */
     dmn_start(&g.d);
     for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof(path), "/v1/vms/%.15s", h[i].id);
-        struct vf_json *vm = dmn_json(&g.d, 200, "GET", path, NULL);
+        struct vf_json *vm = dnet_look(&g.d, h[i].id);
         dnet_hold(vm, &again);
         vf_json_delete(vm);
         cr_expect_str_eq(again.address4, h[i].address4);
@@ -97,9 +89,8 @@ Test(daemon_network_killed, a_lease_keeps_its_network_over_a_kill)
         dnet_expect_reached(&n, &h[i]);
     }
     dmn_wait_for(&g.d, "/v1/pools/tiny", "parked", 1);
-    char *log = dmn_log(&g.d); /* its slot was adopted with it */
-    cr_expect(strstr(log, "2 leased and 1 parked ones adopted, 0 discarded"), "%s", log);
-    free(log);
+    /* Its slot was adopted with it. */
+    dnet_expect_log(&g.d, "2 leased and 1 parked ones adopted, 0 discarded");
     await_traffic(&g.d, h[0].id);
     await_series(&g.d, h[0].id, true);
     gst_release(&g.d, h[0].id);
@@ -132,9 +123,7 @@ static struct vf_json *take(struct killed *k, int port)
 /* One leased VM with a port, one that is parked; then a daemon that ends at the point. */
 static void set_up(struct killed *k, const char *name, const char *point)
 {
-    if (gst_missing(false)[0])
-        sup_skip(SUITE, name, "%s", gst_missing(false));
-    net_enter(SUITE, name);
+    dnet_enter_for_guests(SUITE, name);
     memset(k, 0, sizeof(*k));
     k->n.outside = VF_NETNS_NONE;
     net_outside(&k->n);

@@ -1,10 +1,8 @@
 /* Networks are switched off beneath VMs that have them. */
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "tests/e2e/daemon_network.h"
-#include "tests/e2e/support.h"
 
 TestSuite(daemon_network_off, .timeout = 180);
 
@@ -22,27 +20,14 @@ static void expect_nat(struct dmn *d, bool available, const char *words)
     vf_json_delete(j);
 }
 
-static void start_with(struct dmn *d, const char *const *args)
-{
-    int i = 0;
-    for (; args[i]; i++)
-        d->args[i] = args[i];
-    d->args[i] = NULL;
-    dmn_start(d);
-}
-
 /* Leases have their networks until they end, and nobody gets another. */
 Test(daemon_network_off, leases_go_on_as_networks_are_switched_off)
 {
     static const char *const off[] = {"--set", "network=off", "--set", DNET_PREFIXES, NULL};
-    const char *name = "leases_go_on_as_networks_are_switched_off";
     struct net n = {.outside = VF_NETNS_NONE};
     struct dnet_held h, again;
     struct gst g;
-    char path[64];
-    if (gst_missing(false)[0])
-        sup_skip(SUITE, name, "%s", gst_missing(false));
-    net_enter(SUITE, name);
+    dnet_enter_for_guests(SUITE, "leases_go_on_as_networks_are_switched_off");
     net_outside(&n);
     gst_prepare(&g, dnet_on);
     dmn_start(&g.d);
@@ -55,17 +40,16 @@ Test(daemon_network_off, leases_go_on_as_networks_are_switched_off)
     vf_json_delete(vm);
     dmn_wait_for(&g.d, "/v1/pools/tiny", "parked", 1);
     dmn_kill(&g.d);
-    start_with(&g.d, off);
+    dnet_start_with(&g.d, off);
     expect_nat(&g.d, false, "networks are off");
-    snprintf(path, sizeof(path), "/v1/vms/%.15s", h.id);
-    vm = dmn_json(&g.d, 200, "GET", path, NULL);
+    vm = dnet_look(&g.d, h.id);
     cr_expect_null(dmn_get(vm, "death.message"), "%s", dmn_str(vm, "death.message"));
     dnet_hold(vm, &again);
     vf_json_delete(vm);
     cr_expect_str_eq(again.address4, h.address4);
     cr_expect_eq(again.port, h.port);
     dnet_expect_reached(&n, &h);
-    dnet_expect_message(dnet_acquire(&g.d, 400, "tiny", ""), "networks are off");
+    dnet_refused(&g.d, 400, "tiny", "", "networks are off");
     gst_release(&g.d, h.id);
     int64_t until = vf_deadline_after_ms(DMN_LONG_MS);
     while (net_count_names() > 0 && vf_now_us() < until)

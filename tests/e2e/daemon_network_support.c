@@ -1,6 +1,7 @@
 /* See daemon_network.h. */
 #include "tests/e2e/daemon_network.h"
 
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,32 @@
 #include "tests/e2e/support.h"
 
 const char *const dnet_on[] = {"--set", "network=on", "--set", DNET_PREFIXES, NULL};
+
+void dnet_open_web(struct dmn *d, const char *suite, const char *name, const char *network,
+                   int parked)
+{
+    net_enter(suite, name);
+    dmn_open(d, dnet_on);
+    dnet_add_null(d, "web", network);
+    if (parked > 0)
+        gst_warm(d, "web", parked);
+}
+
+void dnet_enter_for_guests(const char *suite, const char *name)
+{
+    if (gst_missing(false)[0])
+        sup_skip(suite, name, "%s", gst_missing(false));
+    net_enter(suite, name);
+}
+
+void dnet_start_with(struct dmn *d, const char *const *args)
+{
+    int i = 0;
+    for (; args[i]; i++)
+        d->args[i] = args[i];
+    d->args[i] = NULL;
+    dmn_start(d);
+}
 
 void dnet_add_null(struct dmn *d, const char *name, const char *network)
 {
@@ -26,6 +53,24 @@ struct vf_json *dnet_acquire(struct dmn *d, int status, const char *name, const 
     return dmn_json(d, status, "POST", "/v1/vms", body);
 }
 
+void dnet_refused(struct dmn *d, int status, const char *name, const char *more, const char *words)
+{
+    dnet_expect_message(dnet_acquire(d, status, name, more), words);
+}
+
+struct vf_json *dnet_look(struct dmn *d, const char *id)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/v1/vms/%.15s", id);
+    return dmn_json(d, 200, "GET", path, NULL);
+}
+
+void dnet_release(struct dmn *d, struct vf_json *vm)
+{
+    gst_release(d, dmn_str(vm, "id"));
+    vf_json_delete(vm);
+}
+
 void dnet_get_id(const struct vf_json *vm, char ret[16])
 {
     snprintf(ret, 16, "%.15s", dmn_str(vm, "id"));
@@ -36,6 +81,21 @@ const struct vf_json *dnet_port_of(const struct vf_json *vm, size_t i)
     return vf_json_at(dmn_get(vm, "network.ports"), i);
 }
 
+void dnet_expect_nat(const struct vf_json *vm)
+{
+    cr_expect_str_eq(dmn_str(vm, "network.mode"), "nat");
+    cr_expect_eq(strncmp(dmn_str(vm, "network.address4"), "10.210.0.", 9), 0);
+    cr_expect_eq(strncmp(dmn_str(vm, "network.address6"), "fd76:6d01::", 11), 0);
+    cr_expect_eq(access(dmn_str(vm, "network.namespace"), F_OK), 0, "%s",
+                 dmn_str(vm, "network.namespace"));
+    cr_expect_gt(if_nametoindex(dmn_str(vm, "network.interface")), 0);
+    cr_expect_str_eq(dmn_str(vm, "network.guest.mac"), "02:76:6d:00:00:02");
+    cr_expect_str_eq(dmn_str(vm, "network.guest.address4"), "172.31.255.2");
+    cr_expect_str_eq(dmn_str(vm, "network.guest.gateway4"), "172.31.255.1");
+    cr_expect_str_eq(dmn_str(vm, "network.guest.address6"), "fd76:6d00::2");
+    cr_expect_str_eq(dmn_str(vm, "network.guest.gateway6"), "fd76:6d00::1");
+}
+
 void dnet_expect_message(struct vf_json *answer, const char *words)
 {
     const char *text = dmn_str(answer, "error.message");
@@ -43,7 +103,13 @@ void dnet_expect_message(struct vf_json *answer, const char *words)
     vf_json_delete(answer);
 }
 
-/* Of slots: nothing, in the kernel and on disk. */
+void dnet_expect_log(const struct dmn *d, const char *words)
+{
+    char *log = dmn_log(d);
+    cr_expect(strstr(log, words), "'%s' is not in: %s", words, log);
+    free(log);
+}
+
 void dnet_expect_nothing_left(const struct dmn *d)
 {
     cr_expect_eq(net_count_names(), 0, "%d namespaces are left", net_count_names());
@@ -60,15 +126,14 @@ void dnet_stop_and_expect_nothing(struct dmn *d)
     dmn_close(d);
 }
 
-/* What a UDP question to an address is answered with; from: a namespace, -1: this one. */
-void dnet_ask(int from, const char *address, int port, const char *text, char ret[64])
+void dnet_expect_who(int from, const char *address, int port, const char *machine_id)
 {
     struct vf_ip to = net_ip(address);
     int fd = net_udp(from, to.family == AF_INET ? "0.0.0.0" : "::", 0);
-    net_udp_send(fd, &to, port, text);
-    const char *got = net_udp_receive(fd, NET_TIMEOUT_MS, NULL, NULL);
-    cr_assert_not_null(got, "no answer from %s port %d", address, port);
-    snprintf(ret, 64, "%s", got);
+    net_udp_send(fd, &to, port, "who");
+    const char *who = net_udp_receive(fd, NET_TIMEOUT_MS, NULL, NULL);
+    cr_assert_not_null(who, "no answer from %s port %d", address, port);
+    cr_expect_str_eq(who, machine_id, "at %s port %d", address, port);
     close(fd);
 }
 
@@ -96,13 +161,8 @@ void dnet_hold(const struct vf_json *vm, struct dnet_held *ret)
 
 void dnet_expect_reached(struct net *n, const struct dnet_held *h)
 {
-    char who[64];
-    dnet_ask(-1, h->address4, 7, "who", who);
-    cr_expect_str_eq(who, h->machine_id, "at %s", h->address4);
-    dnet_ask(-1, h->address6, 7, "who", who);
-    cr_expect_str_eq(who, h->machine_id, "at %s", h->address6);
-    dnet_ask(n->outside.ns, NET_HOST4, h->port, "who", who);
-    cr_expect_str_eq(who, h->machine_id, "at port %d of " NET_HOST4, h->port);
-    dnet_ask(n->outside.ns, NET_HOST6, h->port, "who", who);
-    cr_expect_str_eq(who, h->machine_id, "at port %d of " NET_HOST6, h->port);
+    dnet_expect_who(-1, h->address4, DNET_WHO_PORT, h->machine_id);
+    dnet_expect_who(-1, h->address6, DNET_WHO_PORT, h->machine_id);
+    dnet_expect_who(n->outside.ns, NET_HOST4, h->port, h->machine_id);
+    dnet_expect_who(n->outside.ns, NET_HOST6, h->port, h->machine_id);
 }
