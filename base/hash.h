@@ -1,4 +1,4 @@
-/* SHA-256 (OpenSSL EVP) of memory, descriptors and files; hexadecimal; random bytes. */
+/* SHA-256 (OpenSSL EVP) of memory, descriptors and files; a hash for tables; hexadecimal; random bytes. */
 #ifndef VF_BASE_HASH_H
 #define VF_BASE_HASH_H
 
@@ -17,6 +17,14 @@ int vf_sha256_fd(int fd, const char *what, char ret_hex[VF_SHA256_HEX], struct v
 void vf_hex(const void *data, size_t len, char *ret);
 /* Exactly len bytes from 2*len hex digits. 0 or -EINVAL. */
 int vf_unhex(const char *hex, void *ret, size_t len);
+/* FNV-1a, for tables of names that nobody chooses against us. */
+static inline uint32_t vf_hash_text(const char *text)
+{
+    uint32_t h = 2166136261u;
+    for (; *text; text++)
+        h = (h ^ (uint8_t)*text) * 16777619u;
+    return h;
+}
 /* getrandom(2); does not return before all bytes are there; aborts if the kernel has none. */
 void vf_random(void *ret, size_t len);
 

@@ -124,6 +124,11 @@ typedef void (*vf_nft_element_cb)(const void *key, const void *data, uint64_t pa
 /* Every element of a set or map; VF_NOT_FOUND: there is no such table or set. */
 int vf_nft_elements(struct vf_nl *nl, int family, const char *table, const char *set,
                     vf_nft_element_cb each, void *arg, struct vf_error *err);
+/* What the counter of one element of a set has counted; VF_NOT_FOUND: it is not in it. One question, however many others
+ * there are. */
+int vf_nft_element_packets(struct vf_nl *nl, int family, const char *table,
+                           const struct vf_nft_set *s, const void *key, uint64_t *ret,
+                           struct vf_error *err);
 /* Whether there is such a table (VF_NOT_FOUND), and with this mark: else VF_CONFLICT. */
 int vf_nft_table_mark(struct vf_nl *nl, int family, const char *table, const char *mark,
                       struct vf_error *err);

@@ -176,6 +176,21 @@ static void put_value(struct nlmsghdr *h, uint16_t type, const void *value, int 
     mnl_attr_nest_end(h, nest);
 }
 
+/* data NULL: none. */
+static void put_element(struct nlmsghdr *h, const char *table_name, const struct vf_nft_set *s,
+                        const void *key, const void *data)
+{
+    mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_TABLE, table_name);
+    mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_SET, s->name);
+    struct nlattr *list = mnl_attr_nest_start(h, NFTA_SET_ELEM_LIST_ELEMENTS);
+    struct nlattr *one = mnl_attr_nest_start(h, NFTA_LIST_ELEM);
+    put_value(h, NFTA_SET_ELEM_KEY, key, s->key_len);
+    if (data)
+        put_value(h, NFTA_SET_ELEM_DATA, data, s->data_len);
+    mnl_attr_nest_end(h, one);
+    mnl_attr_nest_end(h, list);
+}
+
 void vf_nft_element(struct vf_nft *n, const struct vf_nft_set *s, bool new, const void *key,
                     const void *data)
 {
@@ -183,15 +198,7 @@ void vf_nft_element(struct vf_nft *n, const struct vf_nft_set *s, bool new, cons
                                new ? NLM_F_CREATE | NLM_F_EXCL : 0);
     if (!h)
         return;
-    mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_TABLE, n->table);
-    mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_SET, s->name);
-    struct nlattr *list = mnl_attr_nest_start(h, NFTA_SET_ELEM_LIST_ELEMENTS);
-    struct nlattr *one = mnl_attr_nest_start(h, NFTA_LIST_ELEM);
-    put_value(h, NFTA_SET_ELEM_KEY, key, s->key_len);
-    if (new && s->data_len)
-        put_value(h, NFTA_SET_ELEM_DATA, data, s->data_len);
-    mnl_attr_nest_end(h, one);
-    mnl_attr_nest_end(h, list);
+    put_element(h, n->table, s, key, new && s->data_len ? data : NULL);
     vf_nl_commit(n->b, new ? "add an element to a set" : "remove an element of a set");
 }
 
@@ -274,6 +281,35 @@ int vf_nft_elements(struct vf_nl *nl, int family, const char *name, const char *
     mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_TABLE, name);
     mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_SET, set);
     return vf_nl_ask(nl, h, each_elements, &s, "read a set", err);
+}
+
+struct counted {
+    uint64_t packets;
+    bool found;
+};
+
+static void take_count(const void *key, const void *data, uint64_t packets, void *arg)
+{
+    (void)key;
+    (void)data;
+    *(struct counted *)arg = (struct counted){.packets = packets, .found = true};
+}
+
+int vf_nft_element_packets(struct vf_nl *nl, int family, const char *name,
+                           const struct vf_nft_set *set, const void *key, uint64_t *ret,
+                           struct vf_error *err)
+{
+    char buf[512];
+    struct counted c = {0};
+    struct reading s = {.element = take_count, .arg = &c};
+    struct nlmsghdr *h = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETSETELEM, (uint16_t)family, 0, 0);
+    put_element(h, name, set, key, NULL);
+    int r = vf_nl_ask(nl, h, each_elements, &s, "read an element of a set", err);
+    if (r == 0 && !c.found)
+        r = vf_fail(err, VF_NOT_FOUND, "an element of the set %s is not there", set->name);
+    if (r == 0)
+        *ret = c.packets;
+    return r;
 }
 
 struct marked {

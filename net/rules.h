@@ -122,6 +122,7 @@ int vf_host_rules_read(struct vf_nl *nl, const struct vf_host_rules *h, int numb
  * was never added. gone: nothing is left of it. */
 int vf_host_rules_reset(struct vf_nl *nl, const struct vf_host_rules *h, int number, bool gone,
                         uint64_t *ret_refused, struct vf_error *err);
+/* Costs the same however many slots there are. VF_NOT_FOUND: it was never added. */
 int vf_host_rules_refused(struct vf_nl *nl, const struct vf_host_rules *h, int number,
                           uint64_t *ret_refused, struct vf_error *err);
 

@@ -269,16 +269,13 @@ int vf_host_rules_reset(struct vf_nl *nl, const struct vf_host_rules *h, int num
 int vf_host_rules_refused(struct vf_nl *nl, const struct vf_host_rules *h, int number,
                           uint64_t *ret_refused, struct vf_error *err)
 {
-    struct vf_host_elements e = {0};
-    int r = vf_host_elements(nl, h, VF_HOST_SLOTS, VF_HOST_SLOTS, &e, err), found = -1;
-    for (int i = 0; r == 0 && i < e.n; i++)
-        if (is_of(h, number, &e.v[i]))
-            found = i;
-    if (r == 0 && found < 0)
-        r = vf_fail(err, VF_NOT_FOUND, "host's rules: %s%d is not among the slots", h->prefix,
-                    number);
-    else if (r == 0)
-        *ret_refused = e.v[found].packets;
-    free(e.v);
-    return r;
+    uint8_t key[VF_HOST_MAX_KEY];
+    struct vf_error why;
+    name_key(h, number, key);
+    int r = vf_nft_element_packets(nl, NFPROTO_INET, h->table, &vf_host_sets[VF_HOST_SLOTS], key,
+                                   ret_refused, &why);
+    if (r == -ENOENT)
+        return vf_fail(err, VF_NOT_FOUND, "host's rules: %s%d is not among the slots", h->prefix,
+                       number);
+    return r < 0 ? vf_error_copy(err, &why) : 0;
 }

@@ -76,7 +76,6 @@ struct vf_slot {
     struct vf_brought *brought;  /* while it is made; NULL: nothing */
     struct vf_net_stats traffic; /* as it was last counted */
     int64_t traffic_ms;          /* when; Unix time; 0: not yet */
-    unsigned traffic_turn;
     bool traffic_shown; /* it has series of its own */
     enum vf_lease_end end;
     int64_t began_us, created_ms;
@@ -182,7 +181,7 @@ struct vf_pools {
     struct vf_pool_networks net;
     struct vf_traffic_pass {
         bool running;
-        unsigned turn;
+        struct vf_slot *next; /* of the leases, to be asked; NULL: none is left */
         int64_t began_us;
         int seconds; /* until the next one */
         char id[16]; /* of the VM that is looked at */
@@ -341,6 +340,8 @@ int vf_publish_again(struct vf_slot *s, const struct vf_record *r, vf_done_cb do
 /* --- traffic.c */
 /* Every second: begins a pass over leased VMs if it is due. */
 void vf_traffic_tick(struct vf_pools *p);
+/* Before s is taken out of the leases. */
+void vf_traffic_pass_by(struct vf_slot *s);
 /* The factory's on_traffic. */
 void vf_traffic_ended(void *arg, struct vf_instance *vm, const struct vf_net_stats *total);
 /* No series of its own any more. */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/hash.h"
 #include "pool/pools_internal.h"
 #include "vmm/vmm.h"
 
@@ -18,10 +19,7 @@
 
 static unsigned bucket(const char *id)
 {
-    unsigned h = 2166136261u; /* FNV-1a */
-    for (; *id; id++)
-        h = (h ^ (unsigned char)*id) * 16777619u;
-    return h % BUCKETS;
+    return vf_hash_text(id) % BUCKETS;
 }
 
 struct vf_slot *vf_slot_find(struct vf_pools *p, const char *id)
@@ -66,12 +64,18 @@ static void insert_lease(struct vf_slot *s)
         TAILQ_INSERT_HEAD(all, s, leases);
 }
 
+static void remove_lease(struct vf_slot *s)
+{
+    vf_traffic_pass_by(s);
+    TAILQ_REMOVE(&s->pools->leases, s, leases);
+}
+
 void vf_slot_set_state(struct vf_slot *s, enum vf_slot_state state)
 {
     if (queue_of(s, s->state))
         TAILQ_REMOVE(queue_of(s, s->state), s, queue);
     if (s->state == VF_SLOT_LEASED)
-        TAILQ_REMOVE(&s->pools->leases, s, leases);
+        remove_lease(s);
     count(s, -1);
     s->state = state;
     count(s, 1);
@@ -136,7 +140,7 @@ void vf_slot_forget(struct vf_slot *s)
     if (queue_of(s, s->state))
         TAILQ_REMOVE(queue_of(s, s->state), s, queue);
     if (s->state == VF_SLOT_LEASED)
-        TAILQ_REMOVE(&p->leases, s, leases);
+        remove_lease(s);
     count(s, -1);
     for (struct vf_slot **at = &p->buckets[bucket(s->id)]; *at; at = &(*at)->hash_next)
         if (*at == s) {

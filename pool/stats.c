@@ -78,6 +78,7 @@ void vf_stats_free(struct vf_stats *s)
     for (size_t i = 0; i < s->n; i++) {
         free(s->templates[i]->name);
         free(s->templates[i]->vms);
+        free(s->templates[i]->buckets);
         free(s->templates[i]);
     }
     free(s->templates);
@@ -159,7 +160,7 @@ void vf_stats_template_removed(struct vf_stats_template *t)
     t->removed = true;
     t->facts.pool = (struct vf_stats_pool){0};
     t->facts.memory = (struct vf_stats_memory){0};
-    t->n_vms = 0;
+    vf_stats_vms_clear(t);
     unlock(t->owner);
 }
 
@@ -354,6 +355,7 @@ static int copy_template(struct vf_stats_template *t, struct vf_stats_snapshot *
     lock(t->owner);
     *to = *t;
     to->vms = NULL;
+    to->buckets = NULL;
     if (t->n_vms > 0 && !t->removed) {
         to->vms = (struct vf_stats_vm *)calloc(t->n_vms, sizeof(*to->vms));
         if (to->vms != NULL)

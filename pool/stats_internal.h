@@ -46,6 +46,7 @@ struct vf_stats_traffic {
 };
 struct vf_stats_vm { /* of a leased VM with a slot */
     char id[VF_STATS_VM_ID];
+    size_t next; /* in its bucket: 1 + its place; 0: it is the last */
     struct vf_stats_traffic traffic;
 };
 
@@ -75,6 +76,7 @@ struct vf_stats_template {
     bool removed;
     struct vf_stats_vm *vms;
     size_t n_vms, cap_vms;
+    size_t *buckets; /* cap_vms of them, by id: 1 + the first one's place; 0: empty */
     struct vf_stats_facts facts;
 };
 
@@ -105,6 +107,9 @@ struct vf_stats_snapshot {
 void vf_stats_lock(struct vf_stats *s);
 void vf_stats_unlock(struct vf_stats *s);
 struct vf_stats_slots *vf_stats_slots(struct vf_stats *s);
+
+/* Under the lock: none is shown any more. */
+void vf_stats_vms_clear(struct vf_stats_template *t);
 
 int vf_stats_snapshot_take(struct vf_stats *s, struct vf_stats_snapshot *ret);
 void vf_stats_snapshot_free(struct vf_stats_snapshot *snap);

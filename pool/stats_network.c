@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include "base/hash.h"
 #include "pool/stats_internal.h"
 
 static struct vf_stats_traffic traffic_of(const struct vf_net_stats *n)
@@ -45,32 +46,92 @@ void vf_stats_traffic(struct vf_stats_template *t, struct vf_net_stats *before,
     vf_stats_unlock(t->owner);
 }
 
+/* ---- leased VMs, by their ids: an array, as it is copied and shown, with a hash of their places */
+
+static size_t *bucket(struct vf_stats_template *t, const char *id)
+{
+    return &t->buckets[vf_hash_text(id) & (t->cap_vms - 1)];
+}
+
 static struct vf_stats_vm *find(struct vf_stats_template *t, const char *id)
 {
-    for (size_t i = 0; i < t->n_vms; i++) {
-        if (strncmp(t->vms[i].id, id, sizeof(t->vms[i].id)) == 0)
-            return &t->vms[i];
+    size_t at = t->n_vms == 0 ? 0 : *bucket(t, id);
+
+    while (at != 0 && strcmp(t->vms[at - 1].id, id) != 0)
+        at = t->vms[at - 1].next;
+    return at == 0 ? NULL : &t->vms[at - 1];
+}
+
+static void link_vm(struct vf_stats_template *t, size_t place)
+{
+    size_t *at = bucket(t, t->vms[place].id);
+
+    t->vms[place].next = *at;
+    *at = place + 1;
+}
+
+static void unlink_vm(struct vf_stats_template *t, size_t place)
+{
+    size_t *at = bucket(t, t->vms[place].id);
+
+    while (*at != place + 1)
+        at = &t->vms[*at - 1].next;
+    *at = t->vms[place].next;
+}
+
+/* Twice the room, a power of two. */
+static bool grow_vms(struct vf_stats_template *t)
+{
+    size_t cap = t->cap_vms == 0 ? 16 : t->cap_vms * 2;
+    size_t *buckets = (size_t *)calloc(cap, sizeof(*buckets));
+    struct vf_stats_vm *vms =
+        buckets == NULL ? NULL : (struct vf_stats_vm *)realloc(t->vms, cap * sizeof(*vms));
+
+    if (vms == NULL) {
+        free(buckets);
+        return false;
     }
-    return NULL;
+    free(t->buckets);
+    t->vms = vms;
+    t->buckets = buckets;
+    t->cap_vms = cap;
+    for (size_t i = 0; i < t->n_vms; i++)
+        link_vm(t, i);
+    return true;
 }
 
 static struct vf_stats_vm *insert(struct vf_stats_template *t, const char *id)
 {
     struct vf_stats_vm *vm;
 
-    if (t->n_vms == t->cap_vms) {
-        size_t cap = t->cap_vms == 0 ? 16 : t->cap_vms * 2;
-        struct vf_stats_vm *more = (struct vf_stats_vm *)realloc(t->vms, cap * sizeof(*more));
-
-        if (more == NULL)
-            return NULL; /* not shown this time */
-        t->vms = more;
-        t->cap_vms = cap;
-    }
+    if (t->n_vms == t->cap_vms && !grow_vms(t))
+        return NULL; /* not shown this time */
     vm = &t->vms[t->n_vms++];
     memset(vm, 0, sizeof(*vm));
     memcpy(vm->id, id, strnlen(id, sizeof(vm->id) - 1));
+    link_vm(t, t->n_vms - 1);
     return vm;
+}
+
+/* The last one gets its place. */
+static void take_out(struct vf_stats_template *t, size_t place)
+{
+    size_t last = t->n_vms - 1;
+
+    unlink_vm(t, place);
+    if (place != last) {
+        unlink_vm(t, last);
+        t->vms[place] = t->vms[last];
+        link_vm(t, place);
+    }
+    t->n_vms = last;
+}
+
+void vf_stats_vms_clear(struct vf_stats_template *t)
+{
+    t->n_vms = 0;
+    if (t->buckets != NULL)
+        memset(t->buckets, 0, t->cap_vms * sizeof(*t->buckets));
 }
 
 void vf_stats_vm(struct vf_stats_template *t, const char *id, const struct vf_net_stats *now)
@@ -93,7 +154,7 @@ void vf_stats_vm_gone(struct vf_stats_template *t, const char *id)
     vf_stats_lock(t->owner);
     vm = find(t, id);
     if (vm != NULL)
-        *vm = t->vms[--t->n_vms];
+        take_out(t, (size_t)(vm - t->vms));
     vf_stats_unlock(t->owner);
 }
 

@@ -3,7 +3,8 @@
  * Every 5 s a pass goes over all leased VMs that have a network slot, one after the other, each asked in a worker: thousands
  * keep one worker busy for a while, and the loop never. A pass that takes long is followed by a pause of 20 times that, so
  * that it all takes no more than a twentieth of a core. A VM is asked once more by the factory, as it ends. A VM that
- * ends before the pass comes to it is left out.
+ * ends before the pass comes to it is left out, one that is leased meanwhile may be. What one VM costs does not depend
+ * on how many there are: the pass keeps its place in the list of leases, and each count is asked for and kept by its key.
  */
 #include <string.h>
 #include "base/clock.h"
@@ -48,14 +49,18 @@ static void on_counted(void *arg, const struct vf_error *err)
 /* The next that this pass has not asked. */
 static struct vf_slot *next(struct vf_pools *p)
 {
-    struct vf_slot *s;
-    TAILQ_FOREACH (s, &p->leases, leases)
-        if (s->traffic_turn != p->traffic.turn) {
-            s->traffic_turn = p->traffic.turn;
-            if (has_slot(s))
-                return s;
-        }
-    return NULL;
+    struct vf_slot *s = p->traffic.next;
+    while (s && !has_slot(s))
+        s = TAILQ_NEXT(s, leases);
+    p->traffic.next = s ? TAILQ_NEXT(s, leases) : NULL;
+    return s;
+}
+
+void vf_traffic_pass_by(struct vf_slot *s)
+{
+    struct vf_traffic_pass *t = &s->pools->traffic;
+    if (t->next == s)
+        t->next = TAILQ_NEXT(s, leases);
 }
 
 static void go_on(struct vf_pools *p)
@@ -79,7 +84,7 @@ void vf_traffic_tick(struct vf_pools *p)
     if (!p->net.all || p->traffic.running || --p->traffic.seconds > 0)
         return;
     p->traffic.began_us = vf_now_us();
-    p->traffic.turn++;
+    p->traffic.next = TAILQ_FIRST(&p->leases);
     go_on(p);
 }
 

@@ -16,6 +16,12 @@ TestSuite(daemon_network, .timeout = 180);
 
 /* ---- slots and ports */
 
+static void take_id(struct vf_json *vm, char ret[16])
+{
+    dnet_get_id(vm, ret);
+    vf_json_delete(vm);
+}
+
 Test(daemon_network, each_vm_has_a_slot_and_the_stock_is_kept)
 {
     struct dmn d;
@@ -58,6 +64,36 @@ Test(daemon_network, ports_are_open_for_the_lease)
     vm = dnet_acquire(&d, 201, "web", "\"ports\":[]"); /* none, whatever the spec says */
     cr_expect_null(dnet_port_of(vm, 0));
     dnet_release(&d, vm);
+    dnet_stop_and_expect_nothing(&d);
+}
+
+static bool is_counted(struct dmn *d, const char *id)
+{
+    struct vf_json *vm = dnet_look(d, id);
+    bool counted = dmn_int(vm, "network.traffic.in.packets") >= 0;
+    vf_json_delete(vm);
+    return counted;
+}
+
+/* The pass over the leases keeps its place in them, whichever of them end meanwhile. */
+Test(daemon_network, the_traffic_of_each_is_counted_while_others_come_and_go)
+{
+    enum { N = 24 };
+    char id[N][16];
+    struct dmn d;
+    dnet_open_web(&d, SUITE, "the_traffic_of_each_is_counted_while_others_come_and_go", "{}", 0);
+    for (int i = 0; i < N; i++)
+        take_id(dnet_acquire(&d, 201, "web", ""), id[i]);
+    /* Every other one goes, and another comes, until those that stay are counted. */
+    int64_t until = vf_deadline_after_ms(DMN_LONG_MS);
+    int counted = 0;
+    for (int at = 0; counted < N / 2 && vf_deadline_left_ms(until) > 0; at = (at + 2) % N) {
+        gst_release(&d, id[at]);
+        take_id(dnet_acquire(&d, 201, "web", ""), id[at]);
+        while (counted < N / 2 && is_counted(&d, id[2 * counted + 1]))
+            counted++;
+    }
+    cr_expect_eq(counted, N / 2);
     dnet_stop_and_expect_nothing(&d);
 }
 

@@ -21,6 +21,13 @@ static const struct both both[] = {
     {NET_OUT6, NET_HOST6, "fd76:6d00::1", "fd76:6d01::"},
 };
 
+static int number_of(const struct vf_net *slot)
+{
+    struct vf_net_info info;
+    vf_net_info(slot, &info);
+    return info.number;
+}
+
 static void expect_from(const struct vf_ip *from, const char *expected)
 {
     char text[VF_IP_TEXT];
@@ -261,6 +268,38 @@ Test(net_traffic, guests_reach_neither_each_other_nor_the_host_nor_metadata)
     cr_expect_not(net_guest_receive(b, 0, &got));
     cr_assert_eq(vf_net_destroy(a, &e), 0, "%s", e.msg);
     cr_assert_eq(vf_net_destroy(b, &e), 0, "%s", e.msg);
+    net_close(&n);
+}
+
+/* Each is asked for by its name: a slot's count is its own, and one that the host's table has lost is missed. */
+Test(net_traffic, what_the_host_refuses_is_counted_for_each_slot)
+{
+    enum { N = 12 };
+    struct net n;
+    struct vf_error e;
+    struct vf_net *slots[N];
+    struct vf_net_stats stats;
+    net_open(&n, "net_traffic", "what_the_host_refuses_is_counted_for_each_slot");
+    for (int i = 0; i < N; i++)
+        slots[i] = net_slot(&n);
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < i; k++) {
+            char host[VF_IP_TEXT]; /* its end of the slot's way out */
+            snprintf(host, sizeof(host), "10.210.0.%d", 2 * number_of(slots[i]));
+            struct net_packet p = net_packet(slots[i], host, 53, "serve me");
+            net_guest_send(slots[i], &p);
+        }
+    for (int i = 0; i < N; i++) {
+        net_expect_refused(slots[i], VF_REFUSED_HOST, (uint64_t)i);
+        cr_assert_eq(vf_net_stats(slots[i], &stats, &e), 0, "%s", e.msg);
+        cr_expect_eq(stats.refused[VF_REFUSED_HOST], (uint64_t)i, "slot %d", i);
+    }
+    net_shell("nft delete element inet vmfactory slots '{ \"vf-%d\" }'", number_of(slots[3]));
+    cr_expect_eq(vf_net_stats(slots[3], &stats, &e), -ENOENT);
+    cr_expect(strstr(e.msg, "is not among the slots"), "%s", e.msg);
+    cr_expect_eq(vf_net_stats(slots[4], &stats, &e), 0, "%s", e.msg);
+    for (int i = 0; i < N; i++)
+        vf_net_destroy(slots[i], NULL);
     net_close(&n);
 }
 

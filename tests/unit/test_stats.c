@@ -314,6 +314,54 @@ Test(stats, traffic_counts_on_and_never_back)
     vf_stats_free(s);
 }
 
+/* Whichever goes, the others keep theirs: each is found by its id, wherever it has been moved to. */
+Test(stats, many_vms_come_and_go)
+{
+    enum { N = 1000 };
+    struct vf_stats *s = vf_stats_new();
+    struct vf_stats_template *t = vf_stats_template(s, "web");
+    struct vf_stats_snapshot snap;
+    uint64_t seen = 0;
+    char id[16];
+
+    for (int round = 1; round <= 2; round++) {
+        for (int i = 0; i < N; i++) {
+            snprintf(id, sizeof(id), "%012x", i);
+            vf_stats_vm(t, id, &(struct vf_net_stats){.in_bytes = (uint64_t)(round * i)});
+        }
+        cr_expect_eq(t->n_vms, N);
+    }
+    for (int i = 0; i < N; i += 3) { /* from the front, the middle, the end */
+        snprintf(id, sizeof(id), "%012x", i * 7 % N);
+        vf_stats_vm_gone(t, id);
+        vf_stats_vm_gone(t, id);
+    }
+    cr_expect_eq(t->n_vms, N - (N + 2) / 3);
+    cr_assert_eq(vf_stats_snapshot_take(s, &snap), 0);
+    for (size_t i = 0; i < snap.templates[0].n_vms; i++) {
+        const struct vf_stats_vm *vm = &snap.templates[0].vms[i];
+        uint64_t number = strtoull(vm->id, NULL, 16);
+
+        cr_expect_eq(vm->traffic.bytes[VF_TRAFFIC_IN], 2 * number);
+        seen += number;
+    }
+    vf_stats_snapshot_free(&snap);
+    for (int i = 0; i < N; i++) {
+        bool gone = false;
+
+        for (int k = 0; k < N && !gone; k += 3)
+            gone = k * 7 % N == i;
+        seen += gone ? (uint64_t)i : 0;
+    }
+    cr_expect_eq(seen, N * (N - 1) / 2);
+    vf_stats_template_removed(t);
+    cr_expect_eq(vf_stats_template(s, "web"), t);
+    vf_stats_vm(t, "000000000001", &(struct vf_net_stats){.in_bytes = 1});
+    vf_stats_vm_gone(t, "000000000002");
+    cr_expect_eq(t->n_vms, 1);
+    vf_stats_free(s);
+}
+
 Test(stats, what_is_removed_is_hidden_and_counts_on_when_back)
 {
     struct vf_stats *s = vf_stats_new();
