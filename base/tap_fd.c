@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "base/fd.h"
 
 #define TUN_MAJOR 10 /* /dev/net/tun: misc, 200 */
 #define TUN_MINOR 200
@@ -116,6 +117,16 @@ static int check_one(struct one *o, struct vf_error *err)
     return check_interface(o, err);
 }
 
+/* Names repeat in other namespaces; where the kernel does not tell them, names are all there is. */
+static bool is_elsewhere(int a, int b)
+{
+    VF_CLEANUP_FD int x = vf_tap_fd_netns(a);
+    VF_CLEANUP_FD int y = vf_tap_fd_netns(b);
+    struct stat s, t;
+    return x >= 0 && y >= 0 && fstat(x, &s) == 0 && fstat(y, &t) == 0 &&
+           (s.st_dev != t.st_dev || s.st_ino != t.st_ino);
+}
+
 /* With those before it. */
 static int check_beside(const struct one *o, const int *fds, const char *first,
                         struct vf_error *err)
@@ -123,6 +134,9 @@ static int check_beside(const struct one *o, const int *fds, const char *first,
     if (strcmp(first, o->r.ifr_name) != 0)
         return refuse(o, err, "all are to be queues of one tap", "is of tap %s, not of %s as %s[0]",
                       o->r.ifr_name, first, o->field);
+    if (is_elsewhere(fds[0], o->fd))
+        return refuse(o, err, "all are to be queues of one tap",
+                      "is of a tap %s in another network namespace than %s[0]", first, o->field);
     for (int k = 0; k < o->i; k++)
         if (syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, o->fd, fds[k]) == 0)
             return refuse(o, err,

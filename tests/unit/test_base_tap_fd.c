@@ -172,6 +172,12 @@ Test(tap_fd, what_is_wrong_with_several)
     two[1] = make_tap("bare", IFF_TAP | IFF_NO_PI);
     refused(two, 2, "taps[1]: tap bare has no virtio-net header", "IFF_VNET_HDR");
     close_all(two, 2);
+    two[0] = make_tap("many", MANY);
+    cr_assert_eq(unshare(CLONE_NEWNET), 0, "%s", strerror(errno));
+    two[1] = make_tap("many", MANY);
+    refused(two, 2, "taps[1]: is of a tap many in another network namespace than taps[0]",
+            "one tap");
+    close_all(two, 2);
 }
 
 /* Where the interface is, not whoever asks, nor where the descriptor came from. */
