@@ -7,7 +7,8 @@
  * A slot is taken by the worker that prepares the VM, and given back by the one that takes it apart, once its process is
  * gone and its directory removed: never do two journals name one slot. The template of an external network, and the
  * clones that try it, have a slot that leads nowhere.
- * On the way: whatever fails leaves the slot in the instance, and its teardown gives it back.
+ * On the way: whatever fails leaves the slot in the instance, and its teardown gives it back. What was brought may not be
+ * a slot of ours, nor lie in one.
  */
 #include "factory/network.h"
 
@@ -293,13 +294,46 @@ static int open_tap(struct vf_instance *vm, struct vf_error *err)
     return 0;
 }
 
+/* A slot has one owner: the VM that it was made for. */
+static int refuse_slot(const struct vf_instance *vm, int netns, const char *what,
+                       struct vf_error *err)
+{
+    char name[VF_LINK_NAME];
+    if (!vm->factory->networks || !vf_networks_have(vm->factory->networks, netns, name))
+        return 0;
+    vf_fail(err, VF_CONFLICT, "%s the namespace of the network slot %s, which is the daemon's own",
+            what, name);
+    return vf_hint(err, "bring a namespace of your own, with a tap in it, as `ip netns add` makes "
+                        "them, or acquire from a template whose network.mode is nat");
+}
+
+/* Where the interface is counts, not who had it first. */
+static int refuse_slots_tap(const struct vf_instance *vm, int i, struct vf_error *err)
+{
+    char what[48];
+    VF_CLEANUP_FD int netns = vf_tap_fd_netns(vm->net.taps[i]);
+    if (netns < 0)
+        return 0; /* without privileges there are no slots; or the kernel is older than this question */
+    snprintf(what, sizeof(what), "network.taps: taps[%d] lies in", i);
+    return refuse_slot(vm, netns, what, err);
+}
+
 /* What was brought. */
 static int look_at_external(struct vf_instance *vm, struct vf_error *err)
 {
+    char what[160];
     int r = vm->net.netns ? open_netns(vm->net.netns, &vm->net.netns_fd, err) : 0;
+    if (r == 0 && vm->net.netns) {
+        snprintf(what, sizeof(what), "network.namespace: %.120s is", vm->net.netns);
+        r = refuse_slot(vm, vm->net.netns_fd, what, err);
+    }
     if (r == 0 && vm->tap[0] && vm->net.n_taps == 0)
         r = open_tap(vm, err);
-    return r == 0 ? vf_tap_fds_check("taps", vm->net.taps, vm->net.n_taps, err) : r;
+    if (r == 0)
+        r = vf_tap_fds_check("taps", vm->net.taps, vm->net.n_taps, err);
+    for (int i = 0; r == 0 && i < vm->net.n_taps; i++)
+        r = refuse_slots_tap(vm, i, err);
+    return r;
 }
 
 static int take_slot(struct vf_instance *vm, struct vf_error *err)

@@ -416,6 +416,14 @@ int vf_networks_adopt(struct vf_networks *n, enum vf_network_mode mode, int numb
     return nets ? vf_net_adopt(nets, number, netns, ret, err) : vf_error_copy(err, &why);
 }
 
+bool vf_networks_have(struct vf_networks *n, int netns, char ret_name[VF_LINK_NAME])
+{
+    for (int i = 0; i < MODES; i++)
+        if (n->nets[i] && vf_nets_have(n->nets[i], netns, ret_name))
+            return true;
+    return false;
+}
+
 static void add_sweep(struct vf_sweep *all, const struct vf_sweep *one)
 {
     size_t len = strlen(all->names), room = sizeof(all->names) - len;

@@ -60,6 +60,8 @@ bool vf_networks_short(const struct vf_networks *n);
 int vf_networks_adopt(struct vf_networks *n, enum vf_network_mode mode, int number, int netns,
                       struct vf_net **ret, struct vf_error *err);
 int vf_networks_sweep(struct vf_networks *n, struct vf_sweep *ret, struct vf_error *err);
+/* Blocks. As vf_nets_have, of all modes: such a namespace is nobody's to bring. */
+bool vf_networks_have(struct vf_networks *n, int netns, char ret_name[VF_LINK_NAME]);
 /* Blocks. As vf_net_publish. */
 int vf_networks_publish(struct vf_networks *n, struct vf_net *slot, const struct vf_port *ports,
                         int n_ports, struct vf_port *ret, struct vf_error *err);

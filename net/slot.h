@@ -114,6 +114,8 @@ struct vf_net_info {
     struct vf_net_shape shape;
 };
 void vf_net_info(const struct vf_net *slot, struct vf_net_info *ret);
+/* Blocks. Whether a namespace, of which netns is a descriptor, is that of a slot here, in whatever state: then its name. */
+bool vf_nets_have(struct vf_nets *s, int netns, char ret_name[VF_LINK_NAME]);
 /* The VMM has its descriptors: ours are closed. */
 void vf_net_close_fds(struct vf_net *slot);
 
