@@ -82,18 +82,6 @@ void vf_api_classes_put(struct vf_http_req *req, void *arg)
     vf_later_take(req, arg, one_json, take);
 }
 
-/* The first template whose spec names the class; NULL: none. */
-static const char *named_by(struct vf_api *a, const char *name)
-{
-    for (struct vf_pool *p = vf_pools_next(a->pools, NULL); p; p = vf_pools_next(a->pools, p)) {
-        const char *class = vf_pool_spec(p)->class_name;
-
-        if (class != NULL && strcmp(class, name) == 0)
-            return vf_pool_name(p);
-    }
-    return NULL;
-}
-
 void vf_api_classes_delete(struct vf_http_req *req, void *arg)
 {
     const char *name = vf_http_param(req, 0), *template_name;
@@ -106,7 +94,7 @@ void vf_api_classes_delete(struct vf_http_req *req, void *arg)
     if (!vf_api_query(req, NULL) || !vf_api_serving(req, a) ||
         (l = vf_later_new(req, a, 204, NULL)) == NULL)
         return;
-    template_name = named_by(a, name);
+    template_name = vf_pools_class_user(a->pools, name);
     r = find(a, name, &c, &err);
     if (r == 0 && template_name != NULL) {
         vf_fail(&err, VF_CONFLICT, "class %s: template %s names it", name, template_name);

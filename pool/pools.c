@@ -434,6 +434,7 @@ int vf_pools_open(uv_loop_t *loop, const struct vf_settings *settings, struct vf
     p->ready_arg = arg;
     p->run_dirfd = p->specs_dirfd = p->pools_dirfd = -1;
     p->deadline_us = VF_NEVER;
+    LIST_INIT(&p->adds);
     TAILQ_INIT(&p->leases);
     TAILQ_INIT(&p->pending);
     int r = open_parts(p, err);

@@ -50,9 +50,11 @@ struct vf_runtimes *vf_pools_runtimes(const struct vf_pools *p);
 /* --- templates. done comes later; err names the field. */
 /* Adds or replaces: the same spec again changes nothing; another one under the name is built anew at the next
  * warm or build, until then the old generation's clones are not used. *spec is taken over, and zeroed, unless it is
- * refused. Files are checked in a worker. */
+ * refused. VF_CONFLICT: template or class is being removed. Files are checked in a worker. */
 int vf_pools_add(struct vf_pools *p, struct vf_spec *spec, vf_done_cb done, void *arg,
                  struct vf_error *err);
+/* The first template whose spec names the class, or will once it is added; NULL: none. */
+const char *vf_pools_class_user(const struct vf_pools *p, const char *class_name);
 /* Destroys what is parked, removes generations, spec and pool; VF_CONFLICT while VMs of it are leased. */
 int vf_pools_remove(struct vf_pools *p, const char *name, vf_done_cb done, void *arg,
                     struct vf_error *err);

@@ -190,6 +190,7 @@ struct vf_pools {
     char *run_path;                          /* RUN/vms, absolute */
     int run_dirfd, specs_dirfd, pools_dirfd; /* RUN/vms, STATE/specs, STATE/pools */
     struct vf_pool *first;
+    LIST_HEAD(vf_adds, vf_add) adds; /* of templates, under way */
     struct vf_slot *buckets[BUCKETS];
     int n_slots;
     struct vf_slot_list leases;

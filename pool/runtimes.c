@@ -149,7 +149,8 @@ struct change {
     struct vf_asset asset;
     char name[VF_CLASS_NAME_MAX + 1];
     struct vf_registry *result;
-    struct vf_past_set *past; /* room for the set that it takes the place of */
+    struct vf_removal removal; /* of a class */
+    struct vf_past_set *past;  /* room for the set that it takes the place of */
     vf_done_cb done;
     void *arg;
 };
@@ -203,6 +204,8 @@ static void end_change(struct vf_runtimes_op *op, const struct vf_error *err)
     vf_done_cb done = c->done;
     void *arg = c->arg;
 
+    if (c->what == REMOVE_CLASS)
+        LIST_REMOVE(&c->removal, others);
     if (err == NULL) {
         take_result(rt, c);
         if (c->what == RELOAD)
@@ -251,8 +254,13 @@ static int submit(struct vf_runtimes *rt, struct change *c, struct vf_error *err
     if (r < 0) {
         free(c->past);
         free(c); /* what was to be taken over is still the caller's */
+        return r;
     }
-    return r;
+    if (c->what == REMOVE_CLASS) {
+        snprintf(c->removal.name, sizeof(c->removal.name), "%s", c->name);
+        LIST_INSERT_HEAD(&rt->removals, &c->removal, others);
+    }
+    return 0;
 }
 
 int vf_runtimes_put_class(struct vf_runtimes *rt, struct vf_class *class, vf_done_cb done,
@@ -295,6 +303,16 @@ int vf_runtimes_remove_class(struct vf_runtimes *rt, const char *name, vf_done_c
                              struct vf_error *err)
 {
     return remove_named(rt, REMOVE_CLASS, name, done, arg, err);
+}
+
+bool vf_runtimes_removes_class(const struct vf_runtimes *rt, const char *name)
+{
+    const struct vf_removal *r;
+
+    LIST_FOREACH(r, &rt->removals, others)
+    if (strcmp(r->name, name) == 0)
+        return true;
+    return false;
 }
 
 int vf_runtimes_remove_asset(struct vf_runtimes *rt, const char *name, vf_done_cb done, void *arg,
@@ -349,6 +367,7 @@ int vf_runtimes_open(const struct vf_runtimes_config *cfg, struct vf_runtimes **
     rt->cfg = *cfg;
     for (int i = 0; i < VF_TURN_COUNT; i++)
         STAILQ_INIT(&rt->waiting[i]);
+    LIST_INIT(&rt->removals);
     r = open_parts(rt, err);
     if (r < 0) {
         vf_runtimes_free(rt);

@@ -57,6 +57,8 @@ int vf_runtimes_put_class(struct vf_runtimes *rt, struct vf_class *c, vf_done_cb
                           struct vf_error *err);
 int vf_runtimes_remove_class(struct vf_runtimes *rt, const char *name, vf_done_cb done, void *arg,
                              struct vf_error *err);
+/* One was asked for, and whether it is done is not known yet: nobody may begin to name the class. */
+bool vf_runtimes_removes_class(const struct vf_runtimes *rt, const char *name);
 int vf_runtimes_put_asset(struct vf_runtimes *rt, struct vf_asset *a, vf_done_cb done, void *arg,
                           struct vf_error *err);
 int vf_runtimes_remove_asset(struct vf_runtimes *rt, const char *name, vf_done_cb done, void *arg,

@@ -42,6 +42,11 @@ struct vf_fetch_state {
     struct vf_error error;
 };
 
+struct vf_removal {
+    LIST_ENTRY(vf_removal) others;
+    char name[VF_CLASS_NAME_MAX + 1];
+};
+
 /* A set that was in force, kept while somebody else goes on with it. */
 struct vf_past_set {
     SLIST_ENTRY(vf_past_set) next;
@@ -58,6 +63,7 @@ struct vf_runtimes {
     STAILQ_HEAD(vf_runtimes_ops, vf_runtimes_op) waiting[VF_TURN_COUNT];
     bool taken[VF_TURN_COUNT]; /* an op of it runs */
     int n_waiting, works;
+    LIST_HEAD(vf_removals, vf_removal) removals; /* of classes, asked for and not in force yet */
     struct vf_fetch_state *fetches;
     int n_fetching;
     uv_timer_t timer; /* tells how far fetches are */

@@ -311,7 +311,9 @@ int vf_pools_load_specs(struct vf_pools *p, struct vf_error *err)
 
 /* ---- add */
 
-struct add {
+/* While it is under way its spec keeps the class that it names: see vf_pools_class_user. */
+struct vf_add {
+    LIST_ENTRY(vf_add) others;
     struct vf_work work;
     struct vf_pools *pools;
     struct vf_spec spec;
@@ -321,7 +323,7 @@ struct add {
 
 static int look(struct vf_work *w, struct vf_error *err)
 {
-    struct add *a = w->arg;
+    struct vf_add *a = w->arg;
     char name[VF_SPEC_NAME_MAX + 8];
     int r = vf_spec_check_host(&a->spec, err);
     if (r < 0)
@@ -333,7 +335,7 @@ static int look(struct vf_work *w, struct vf_error *err)
     return vf_write_file(a->pools->specs_dirfd, name, text, strlen(text), 0600, err);
 }
 
-static int put(struct add *a, struct vf_error *err)
+static int put(struct vf_add *a, struct vf_error *err)
 {
     struct vf_pools *p = a->pools;
     struct vf_pool *pool;
@@ -366,12 +368,13 @@ static int put(struct add *a, struct vf_error *err)
 
 static void on_looked(void *arg, const struct vf_error *err)
 {
-    struct add *a = arg;
+    struct vf_add *a = arg;
     struct vf_pools *p = a->pools;
     struct vf_error e;
     p->works--;
     if (!err && (p->closing ? vf_fail(&e, VF_CANCELLED, "the daemon is stopping") : put(a, &e)) < 0)
         err = &e;
+    LIST_REMOVE(a, others);
     a->done(a->arg, err);
     vf_spec_free(&a->spec);
     free(a);
@@ -386,12 +389,16 @@ int vf_pools_add(struct vf_pools *p, struct vf_spec *spec, vf_done_cb done, void
         return vf_fail(err, VF_CANCELLED, "the daemon is stopping");
     if (vf_pools_find(p, spec->name, &pool, NULL) == 0 && pool->removing)
         return vf_fail(err, VF_CONFLICT, "template %s is being removed", spec->name);
+    if (spec->class_name && vf_runtimes_removes_class(p->runtimes, spec->class_name)) {
+        vf_fail(err, VF_CONFLICT, "class: the class \"%s\" is being removed", spec->class_name);
+        return vf_hint(err, "name another class, or set it again once it is gone");
+    }
     int r = vf_registry_settle(vf_runtimes_registry(p->runtimes), spec, err);
     if (r == 0)
         r = vf_pools_check_network(p, spec, err);
     if (r < 0)
         return r;
-    struct add *a = calloc(1, sizeof(*a));
+    struct vf_add *a = calloc(1, sizeof(*a));
     if (!a)
         return vf_fail(err, VF_NO_MEMORY, "template");
     a->pools = p;
@@ -404,8 +411,26 @@ int vf_pools_add(struct vf_pools *p, struct vf_spec *spec, vf_done_cb done, void
         return vf_fail_errno(err, r, "worker");
     }
     *spec = (struct vf_spec){0};
+    LIST_INSERT_HEAD(&p->adds, a, others);
     p->works++;
     return 0;
+}
+
+static bool names_class(const struct vf_spec *spec, const char *class_name)
+{
+    return spec->class_name && strcmp(spec->class_name, class_name) == 0;
+}
+
+const char *vf_pools_class_user(const struct vf_pools *p, const char *class_name)
+{
+    const struct vf_add *a;
+    for (const struct vf_pool *pool = p->first; pool; pool = pool->next)
+        if (names_class(&pool->spec, class_name))
+            return pool->spec.name;
+    LIST_FOREACH(a, &p->adds, others)
+    if (names_class(&a->spec, class_name))
+        return a->spec.name;
+    return NULL;
 }
 
 /* ---- remove */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "tests/e2e/daemon_guest.h"
 
@@ -216,6 +217,65 @@ Test(api_classes, templates_and_vms_say_their_class)
     vf_json_delete(j);
     dmn_signal(&d, SIGTERM);
     cr_expect_eq(dmn_wait(&d), 0);
+    dmn_close(&d);
+}
+
+/* The next request on a connection that the daemon knows already. */
+static void prime(struct dmn_conn *c)
+{
+    dmn_ask(c, "GET", "/v1/classes", NULL, NULL);
+    cr_assert_eq(dmn_head(c), 200);
+    free(dmn_rest(c));
+}
+
+static void expect_words(struct dmn_conn *c, const char *words)
+{
+    char *text = dmn_rest(c);
+
+    cr_expect_not_null(strstr(text, words), "%s", text);
+    free(text);
+}
+
+/* The daemon finds both requests together, so neither has ended when the other one begins; which of them is the first is
+ * its affair. */
+Test(api_classes, a_template_and_its_class_come_and_go_together)
+{
+    static const char class[] = "{\"name\":\"fast\",\"vmm\":\"null\"}",
+                      web[] = "{\"name\":\"web\",\"class\":\"fast\",\"memory\":{\"size_mib\":16}}";
+    struct dmn_conn add, gone;
+    siginfo_t info;
+    struct dmn d;
+
+    dmn_open(&d, NULL);
+    dmn_dial(&d, &add, "api.sock");
+    dmn_dial(&d, &gone, "api.sock");
+    for (int i = 0; i < 8; i++) {
+        free(dmn_call(&d, 200, "PUT", "/v1/classes/fast", class));
+        prime(&add);
+        prime(&gone);
+        dmn_signal(&d, SIGSTOP);
+        cr_assert_eq(waitid(P_PID, (id_t)d.pid, &info, WSTOPPED), 0);
+        dmn_ask(&add, "POST", "/v1/templates", NULL, web);
+        dmn_ask(&gone, "DELETE", "/v1/classes/fast", NULL, NULL);
+        dmn_signal(&d, SIGCONT);
+        dmn_head(&add);
+        dmn_head(&gone);
+        if (add.status == 201) {
+            cr_assert_eq(gone.status, 409, "the class is gone (%d), a template names it",
+                         gone.status);
+            expect_words(&gone, "template web names it");
+            free(dmn_rest(&add));
+            free(dmn_call(&d, 200, "GET", "/v1/classes/fast", NULL));
+            free(dmn_call(&d, 204, "DELETE", "/v1/templates/web", NULL));
+        } else {
+            cr_assert(gone.status == 204 && (add.status == 409 || add.status == 404), "%d, %d",
+                      gone.status, add.status);
+            expect_words(&add, add.status == 409 ? "is being removed" : "there is no class");
+            free(dmn_call(&d, 404, "GET", "/v1/templates/web", NULL));
+        }
+    }
+    dmn_hang_up(&add);
+    dmn_hang_up(&gone);
     dmn_close(&d);
 }
 
