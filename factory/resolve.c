@@ -2,6 +2,7 @@
  *
  *     build:  (what its class pins -> fetched ->) resolved by its class, noted in the manifest
  *     cold:   resolved by its class; what was not fetched is an error that says how to get it
+ *             (in both, a file that is not what was pinned is an error, and not used)
  *     clone:  recalled from the manifest, wherever its class has moved since
  *
  * What the class gives beyond the spec is put into the instance's own copy of the spec, where the other steps find it.

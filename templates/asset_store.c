@@ -114,7 +114,7 @@ void vf_asset_store_close(struct vf_asset_store *s)
     destroy(s);
 }
 
-/* --- asked for a file */
+/* --- asked for a file; opened by its path, as whoever uses it does */
 
 static int check_digest(const char *sha256, struct vf_error *err)
 {
@@ -150,6 +150,25 @@ int vf_asset_store_path(struct vf_asset_store *s, const char *sha256, char **ret
     }
     if (asprintf(ret_path, "%s/" VF_ASSET_FILES "/%s", s->path, sha256) < 0)
         return vf_fail(err, VF_NO_MEMORY, "asset %s: no memory", sha256);
+    return 0;
+}
+
+int vf_asset_store_good_path(struct vf_asset_store *s, const char *sha256, char **ret_path,
+                             struct vf_error *err)
+{
+    VF_CLEANUP_FREE char *path = NULL;
+    char hex[VF_SHA256_HEX];
+    int64_t size;
+    int r = vf_asset_store_path(s, sha256, &path, err);
+
+    if (r == 0)
+        r = vf_digest_path(path, "its file", &size, hex, NULL, err);
+    if (r < 0)
+        return r;
+    if (strcmp(hex, sha256) != 0)
+        return vf_fail(err, VF_CORRUPT, "the SHA-256 of its file is %s, not %s as pinned: %s", hex,
+                       sha256, path);
+    *ret_path = vf_steal_str(&path);
     return 0;
 }
 

@@ -75,6 +75,10 @@ void vf_asset_store_close(struct vf_asset_store *s);
 /* The absolute path of the file with that digest; malloc'd. VF_NOT_FOUND: not fetched. Does not hash. */
 int vf_asset_store_path(struct vf_asset_store *s, const char *sha256, char **ret_path,
                         struct vf_error *err);
+/* Likewise, of a file that is what its name says: hashed, unless it was before in this process and has not changed since
+ * (vf_digest_fd). VF_CORRUPT: it is not; it stays where it is. */
+int vf_asset_store_good_path(struct vf_asset_store *s, const char *sha256, char **ret_path,
+                             struct vf_error *err);
 /* Hashes it. VF_CORRUPT: it is not what its name says; it is then moved aside, so that the next fetch gets it anew. */
 int vf_asset_store_verify(struct vf_asset_store *s, const char *sha256,
                           struct vf_progress *progress, struct vf_error *err);

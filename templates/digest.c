@@ -2,7 +2,7 @@
  *
  * A file is remembered by device, inode, size, mtime and ctime. One that changed just before it was
  * hashed could change again within the same tick of the file system's clock, unseen: such a file
- * is not remembered.
+ * is not remembered. Whoever asks for one that another thread is reading waits for that, instead of reading it too.
  */
 #include "templates/digest.h"
 
@@ -25,9 +25,17 @@ struct cached {
     char hex[VF_SHA256_HEX];
 };
 
+struct reading { /* on its thread's stack */
+    struct vf_stamp stamp;
+    int64_t ctime_ns;
+    struct reading *next;
+};
+
 static struct cached cache[CACHE_SIZE];
 static size_t cache_used, cache_next; /* a ring: the oldest goes first */
+static struct reading *readings;
 static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t reading_ended = PTHREAD_COND_INITIALIZER;
 static _Atomic uint64_t reads;
 
 void vf_digest_start(struct vf_digest *d)
@@ -99,64 +107,104 @@ bool vf_stamp_equal(const struct vf_stamp *a, const struct vf_stamp *b)
     return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns;
 }
 
-static bool recall(const struct vf_stamp *stamp, int64_t ctime_ns, char ret_hex[VF_SHA256_HEX])
+static const struct cached *find(const struct reading *r)
 {
-    bool found = false;
-
-    pthread_mutex_lock(&cache_lock);
-    for (size_t i = 0; i < cache_used && !found; i++) {
-        if (cache[i].ctime_ns == ctime_ns && vf_stamp_equal(&cache[i].stamp, stamp)) {
-            memcpy(ret_hex, cache[i].hex, VF_SHA256_HEX);
-            found = true;
-        }
-    }
-    pthread_mutex_unlock(&cache_lock);
-    return found;
+    for (size_t i = 0; i < cache_used; i++)
+        if (cache[i].ctime_ns == r->ctime_ns && vf_stamp_equal(&cache[i].stamp, &r->stamp))
+            return &cache[i];
+    return NULL;
 }
 
-static void remember(const struct vf_stamp *stamp, int64_t ctime_ns, const char *hex)
+static bool is_being_read(const struct reading *r)
+{
+    for (const struct reading *o = readings; o != NULL; o = o->next)
+        if (o->ctime_ns == r->ctime_ns && vf_stamp_equal(&o->stamp, &r->stamp))
+            return true;
+    return false;
+}
+
+/* True: it was read before. False: the caller reads it now, and ends that with remember. */
+static bool recall(struct reading *r, char ret_hex[VF_SHA256_HEX])
+{
+    const struct cached *c;
+
+    pthread_mutex_lock(&cache_lock);
+    while ((c = find(r)) == NULL && is_being_read(r))
+        pthread_cond_wait(&reading_ended, &cache_lock);
+    if (c != NULL) {
+        memcpy(ret_hex, c->hex, VF_SHA256_HEX);
+    } else {
+        r->next = readings;
+        readings = r;
+    }
+    pthread_mutex_unlock(&cache_lock);
+    return c != NULL;
+}
+
+/* hex NULL: it is not to be remembered. */
+static void remember(const struct reading *r, const char *hex)
 {
     pthread_mutex_lock(&cache_lock);
-    cache[cache_next].stamp = *stamp;
-    cache[cache_next].ctime_ns = ctime_ns;
-    memcpy(cache[cache_next].hex, hex, VF_SHA256_HEX);
-    cache_next = (cache_next + 1) % CACHE_SIZE;
-    if (cache_used < CACHE_SIZE)
-        cache_used++;
+    for (struct reading **at = &readings; *at != NULL; at = &(*at)->next)
+        if (*at == r) {
+            *at = r->next;
+            break;
+        }
+    if (hex != NULL) {
+        cache[cache_next].stamp = r->stamp;
+        cache[cache_next].ctime_ns = r->ctime_ns;
+        memcpy(cache[cache_next].hex, hex, VF_SHA256_HEX);
+        cache_next = (cache_next + 1) % CACHE_SIZE;
+        if (cache_used < CACHE_SIZE)
+            cache_used++;
+    }
+    pthread_cond_broadcast(&reading_ended);
     pthread_mutex_unlock(&cache_lock);
+}
+
+/* Its file as it is before and after. */
+static int read_all(int fd, const char *what, const struct reading *r, char ret_hex[VF_SHA256_HEX],
+                    struct vf_error *err)
+{
+    struct vf_stamp after;
+    struct stat st;
+    int n = vf_sha256_fd(fd, what, ret_hex, err);
+
+    if (n < 0)
+        return n;
+    atomic_fetch_add(&reads, 1);
+    if (fstat(fd, &st) != 0)
+        return vf_fail_errno(err, errno, "%s: stat", what);
+    vf_stamp_of(&st, &after);
+    if (vf_stamp_equal(&r->stamp, &after))
+        return 0;
+    vf_fail(err, VF_CONFLICT, "%s: changed while it was read", what);
+    return vf_hint(err, "stop what writes to it and try again");
 }
 
 int vf_digest_fd(int fd, const char *what, int64_t *ret_size, char ret_hex[VF_SHA256_HEX],
                  struct vf_stamp *ret_stamp, struct vf_error *err)
 {
-    struct stat before, after;
-    struct vf_stamp stamp, stamp_after;
+    struct stat st;
+    struct reading me;
     char hex[VF_SHA256_HEX];
     int64_t started_ns = vf_realtime_ns();
 
-    if (fstat(fd, &before) != 0)
+    if (fstat(fd, &st) != 0)
         return vf_fail_errno(err, errno, "%s: stat", what);
-    vf_stamp_of(&before, &stamp);
-    if (!recall(&stamp, to_ns(before.st_ctim), hex)) {
-        int r = vf_sha256_fd(fd, what, hex, err);
+    vf_stamp_of(&st, &me.stamp);
+    me.ctime_ns = to_ns(st.st_ctim);
+    if (!recall(&me, hex)) {
+        int r = read_all(fd, what, &me, hex, err);
 
+        remember(&me, r == 0 && started_ns - me.ctime_ns > SETTLED_NS ? hex : NULL);
         if (r < 0)
             return r;
-        atomic_fetch_add(&reads, 1);
-        if (fstat(fd, &after) != 0)
-            return vf_fail_errno(err, errno, "%s: stat", what);
-        vf_stamp_of(&after, &stamp_after);
-        if (!vf_stamp_equal(&stamp, &stamp_after)) {
-            vf_fail(err, VF_CONFLICT, "%s: changed while it was read", what);
-            return vf_hint(err, "stop what writes to it and try again");
-        }
-        if (started_ns - to_ns(before.st_ctim) > SETTLED_NS)
-            remember(&stamp, to_ns(before.st_ctim), hex);
     }
-    *ret_size = before.st_size;
+    *ret_size = st.st_size;
     memcpy(ret_hex, hex, VF_SHA256_HEX);
     if (ret_stamp != NULL)
-        *ret_stamp = stamp;
+        *ret_stamp = me.stamp;
     return 0;
 }
 

@@ -118,8 +118,9 @@ int vf_registry_need_binary(const struct vf_registry *r, const struct vf_spec *s
 int vf_registry_assets_of(const struct vf_registry *r, const struct vf_spec *spec,
                           const struct vf_asset *ret[VF_RUNTIME_MAX_ASSETS], int *ret_n,
                           struct vf_error *err);
-/* Blocking, but hashes nothing. VF_NOT_FOUND: the class, the host's binary, or an asset that was not fetched; the hint
- * says what to do. store may be NULL if no class pins anything. */
+/* Blocking: what is pinned is hashed, unless it was before and has not changed since. VF_NOT_FOUND: the class, the host's
+ * binary, or an asset that was not fetched; VF_CORRUPT: an asset's file is not what was pinned; the hint says what to do.
+ * store may be NULL if no class pins anything. */
 int vf_registry_resolve(const struct vf_registry *r, struct vf_asset_store *store,
                         const struct vf_spec *spec, struct vf_runtime *ret, struct vf_error *err);
 void vf_runtime_free(struct vf_runtime *rt);

@@ -1,8 +1,8 @@
 /* From a spec to what it runs with: its class, and the paths of what the class pins. See registry.h.
  *
- *     spec -> class (by name, or its VMM's default) -> settled -> assets -> paths in the store -> a runtime
+ *     spec -> class (by name, or its VMM's default) -> settled -> assets -> good files in the store -> a runtime
  *
- * What is missing is named, with what fetches or installs it; nothing is fetched here.
+ * What is missing or damaged is named, with what fetches or installs it; nothing is fetched here.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -116,12 +116,17 @@ static int asset_path(const struct vf_registry *r, struct vf_asset_store *store,
 
     if (store == NULL)
         return vf_fail(err, VF_NOT_FOUND, "asset %s: there is no store of assets", name);
-    if (vf_asset_store_path(store, vf_asset_file_here(a)->sha256, ret, &inner) == 0)
+    if (vf_asset_store_good_path(store, vf_asset_file_here(a)->sha256, ret, &inner) == 0)
         return 0;
     if (inner.code == VF_NOT_FOUND) {
         vf_fail(err, VF_NOT_FOUND, "asset %s: was not fetched yet", name);
         return vf_hint(err, "`vmfactory asset fetch %s` gets it", name);
     }
+    if (inner.code == VF_CORRUPT && inner.hint[0] == '\0')
+        vf_hint(
+            &inner,
+            "`vmfactory asset verify %s` moves it aside, `vmfactory asset fetch %s` gets it anew",
+            name, name);
     vf_wrap(&inner, "asset %s", name);
     return vf_error_copy(err, &inner);
 }

@@ -109,6 +109,60 @@ Test(api_assets, what_was_damaged_is_noticed_and_fetched_anew)
     dmn_close(&d);
 }
 
+static void flip_first_byte(const char *path)
+{
+    int fd;
+    char b;
+
+    cr_assert_eq(chmod(path, 0644), 0);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    cr_assert(fd >= 0 && pread(fd, &b, 1, 0) == 1);
+    b ^= 1;
+    cr_assert_eq(pwrite(fd, &b, 1, 0), 1);
+    close(fd);
+}
+
+/* Nothing is saved of this template: each acquire boots, with the kernel that its class pins. */
+Test(api_assets, nothing_boots_with_what_was_damaged)
+{
+    static const char acquire[] = "{\"template\":\"web\",\"require\":[\"cold\"]}";
+    char file[200], path[300], sha256[65], at[100];
+    struct vf_json *j;
+    struct dmn d;
+
+    dmn_open(&d, NULL);
+    gst_write(d.dir, "kernel", "a kernel\n", 0644);
+    snprintf(file, sizeof(file), "%s/kernel", d.dir);
+    define(&d, "kernel", "kernel", file, sha256);
+    fetch(&d, "kernel");
+    snprintf(path, sizeof(path), "%s/assets/sha256/%s", d.state, sha256);
+    free(dmn_call(&d, 200, "PUT", "/v1/classes/pinned",
+                  "{\"name\":\"pinned\",\"vmm\":\"null\",\"assets\":{\"" HERE
+                  "\":{\"kernel\":\"kernel\"}}}"));
+    free(dmn_call(&d, 201, "POST", "/v1/templates",
+                  "{\"name\":\"web\",\"class\":\"pinned\",\"memory\":{\"size_mib\":16}}"));
+    for (int i = 0; i < 2; i++) {
+        j = dmn_json(&d, 201, "POST", "/v1/vms", acquire);
+        cr_expect_str_eq(dmn_str(j, "source"), "cold");
+        snprintf(at, sizeof(at), "/v1/vms/%s", dmn_str(j, "id"));
+        vf_json_delete(j);
+        free(dmn_call(&d, 204, "DELETE", at, NULL));
+        if (i == 1)
+            break;
+        flip_first_byte(path);
+        j = dmn_json(&d, 500, "POST", "/v1/vms", acquire);
+        cr_expect_str_eq(dmn_str(j, "error.code"), "corrupt");
+        cr_expect_not_null(strstr(dmn_str(j, "error.message"), "asset kernel: the SHA-256 of"),
+                           "%s", dmn_str(j, "error.message"));
+        cr_expect_not_null(strstr(dmn_str(j, "error.message"), sha256));
+        cr_expect_not_null(strstr(dmn_str(j, "error.hint"), "asset verify kernel"));
+        vf_json_delete(j);
+        cr_expect_eq(dmn_vm_dirs(&d), 0);
+        flip_first_byte(path);
+    }
+    dmn_close(&d);
+}
+
 Test(api_assets, what_is_not_what_was_pinned_is_not_kept)
 {
     struct vf_json *j;

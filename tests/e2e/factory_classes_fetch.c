@@ -28,8 +28,24 @@ Test(factory_classes_fetch, what_can_t_be_fetched_fails_the_build, .timeout = 60
     cls_close(&c);
 }
 
-/* Nobody hashes what is fetched at each boot; a build does, and must not take another program for the pinned one. */
-Test(factory_classes_fetch, a_file_that_is_not_what_was_pinned_fails_the_build, .timeout = 60)
+/* Of the same size and modification time before and after. */
+static void flip_last_byte(const char *path)
+{
+    struct stat st;
+    char b;
+    cr_assert_eq(chmod(path, 0600), 0);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    cr_assert(fd >= 0 && fstat(fd, &st) == 0 && pread(fd, &b, 1, st.st_size - 1) == 1);
+    b ^= 1;
+    cr_assert_eq(pwrite(fd, &b, 1, st.st_size - 1), 1);
+    const struct timespec times[2] = {st.st_atim, st.st_mtim};
+    cr_assert_eq(futimens(fd, times), 0);
+    cr_assert_eq(close(fd), 0);
+}
+
+/* Neither takes another program for the pinned one. */
+Test(factory_classes_fetch, a_file_that_is_not_what_was_pinned_fails_builds_and_boots,
+     .timeout = 60)
 {
     char path[PATH_MAX];
     struct cls c;
@@ -40,12 +56,16 @@ Test(factory_classes_fetch, a_file_that_is_not_what_was_pinned_fails_the_build, 
     cls_without_kernel(&spec);
     vf_generation_unref(cls_build(&c, &spec));
     cls_stored_path(&c, sup_guest_file("tiny.elf"), path);
-    cr_assert_eq(chmod(path, 0600), 0);
-    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-    cr_assert_eq(write(fd, "x", 1), 1);
-    cr_assert_eq(close(fd), 0);
+    fac_destroy(&c.f, fac_cold(&c.f, &spec));
+    fac_mark(&c.f);
+    flip_last_byte(path);
     struct vf_error e = fac_build_fails(&c.f, &spec, VF_CORRUPT, "asset guest: ");
     cr_expect(strstr(e.hint, "`vmfactory asset verify guest`"), "%s", e.hint);
+    e = fac_cold_fails(&c.f, &spec, VF_CORRUPT, "asset guest: the SHA-256 of its file is ");
+    cr_expect(strstr(e.msg, strrchr(path, '/') + 1), "%s", e.msg);
+    cr_expect(strstr(e.hint, "`vmfactory asset verify guest`"), "%s", e.hint);
+    flip_last_byte(path);
+    fac_destroy(&c.f, fac_cold(&c.f, &spec));
     vf_spec_free(&spec);
     cls_close(&c);
 }

@@ -10,8 +10,9 @@
 #include "templates/registry.h"
 #include "templates_support.h"
 
-#define DIGEST_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-#define DIGEST_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+#define DIGEST_A "94b7ea371ce324ea4e66a43dfb7c082fd9ce51a40a5f7b1e4e88aeb66e46cb61" /* of "a VMM" */
+#define DIGEST_B \
+    "4fff0d3e643b3894c17a0738fbdc591953aa722c9d42774425090accc4377126" /* of "a kernel" */
 #define FILE_OF(digest) "{\"url\":\"file:///x\",\"sha256\":\"" digest "\"}"
 #define ASSET(name, kind, digest)                             \
     "{\"name\":\"" name "\",\"kind\":\"" kind "\",\"files\":" \

@@ -388,6 +388,46 @@ Test(templates_memory, digest_of_an_unchanged_file_is_remembered)
     close(fd);
 }
 
+struct digesting {
+    pthread_t thread;
+    pthread_barrier_t *begin;
+    char hex[VF_SHA256_HEX];
+    bool failed;
+};
+
+static void *digest_one(void *arg)
+{
+    struct digesting *d = (struct digesting *)arg;
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC); /* large, and old enough */
+    struct vf_error err;
+    int64_t size;
+
+    pthread_barrier_wait(d->begin);
+    d->failed = vf_digest_fd(fd, "this test", &size, d->hex, NULL, &err) != 0;
+    close(fd);
+    return NULL;
+}
+
+Test(templates_memory, who_wants_one_digest_at_once_has_it_read_once)
+{
+    struct digesting d[4];
+    pthread_barrier_t begin;
+    uint64_t reads = vf_digest_reads();
+
+    pthread_barrier_init(&begin, NULL, 4);
+    for (int i = 0; i < 4; i++) {
+        d[i].begin = &begin;
+        cr_assert_eq(pthread_create(&d[i].thread, NULL, digest_one, &d[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(d[i].thread, NULL);
+        cr_expect_not(d[i].failed);
+        cr_expect_str_eq(d[i].hex, d[0].hex);
+    }
+    pthread_barrier_destroy(&begin);
+    cr_expect_eq(vf_digest_reads(), reads + 1);
+}
+
 /* What a VMM wrote to a file with a name, zeros and all, becomes a sealed memfd without them. */
 Test(templates_memory, taken_memory_is_sealed_and_sparse)
 {

@@ -121,6 +121,10 @@ Test(templates_registry_resolve, a_vmm_that_is_not_there)
     vf_registry_unref(r);
 }
 
+/* Of "a kernal" and "QFI\xfb and so on". */
+#define DIGEST_KERNAL "1c1813cf347f64ffc7bc20766332cd267df6f398d8bee16de788f4947468c296"
+#define DIGEST_IMAGE "3d2c9f0aeb146742494e7717d26bbeaba1713bdd420f82ff9276a4bd26bcdcae"
+
 static void fill_store(const char *digest, const char *content)
 {
     char path[400];
@@ -165,6 +169,36 @@ Test(templates_registry_resolve, pinned_paths_are_the_stores)
     vf_registry_unref(r);
 }
 
+/* What lies in the store may have changed since it was fetched, and nothing else may run in its place. */
+Test(templates_registry_resolve, a_file_that_is_not_what_was_pinned)
+{
+    struct vf_spec spec = spec_of("\"class\":\"pinned\",\"boot\":{}");
+    struct vf_registry *r = reg_load();
+    struct vf_asset_store *store = NULL;
+    struct vf_runtime rt = {.vmm = 77};
+    struct vf_error err = {0};
+    char path[300];
+
+    fill_store(DIGEST_A, "a VMM");
+    fill_store(DIGEST_B, "a kernal");
+    snprintf(path, sizeof(path), "%s/store", reg.s.path);
+    expect_ok(vf_asset_store_open(path, &store, &err), err);
+    expect_error(vf_registry_resolve(r, store, &spec, &rt, &err), err, VF_CORRUPT,
+                 "asset linux: the SHA-256 of its file is " DIGEST_KERNAL ", not " DIGEST_B
+                 " as pinned");
+    cr_expect_str_eq(err.hint, "`vmfactory asset verify linux` moves it aside, "
+                               "`vmfactory asset fetch linux` gets it anew");
+    cr_expect_eq(rt.vmm, 77);
+    fill_store(DIGEST_B, "a kernel");
+    expect_ok(vf_registry_resolve(r, store, &spec, &rt, &err), err);
+    vf_runtime_free(&rt);
+    fill_store(DIGEST_A, "a WMM");
+    expect_error(vf_registry_resolve(r, store, &spec, &rt, &err), err, VF_CORRUPT, "asset fc-1: ");
+    vf_asset_store_close(store);
+    vf_spec_free(&spec);
+    vf_registry_unref(r);
+}
+
 /* The class's image tells its format itself. */
 Test(templates_registry_resolve, a_classes_root)
 {
@@ -175,15 +209,15 @@ Test(templates_registry_resolve, a_classes_root)
     struct vf_error err = {0};
     char path[300];
 
-    reg_write("assets", "root.json", ASSET("root", "image", DIGEST_B));
+    reg_write("assets", "root.json", ASSET("root", "image", DIGEST_IMAGE));
     reg_write("classes", "rooted.json",
               "{\"name\":\"rooted\",\"vmm\":\"qemu\"," BOTH("{\"root\":\"root\"}") "}");
     r = reg_load();
-    fill_store(DIGEST_B, "QFI\xfb and so on");
+    fill_store(DIGEST_IMAGE, "QFI\xfb and so on");
     snprintf(path, sizeof(path), "%s/store", reg.s.path);
     expect_ok(vf_asset_store_open(path, &store, &err), err);
     expect_ok(vf_registry_resolve(r, store, &spec, &rt, &err), err);
-    cr_expect_not_null(strstr(rt.root, DIGEST_B));
+    cr_expect_not_null(strstr(rt.root, DIGEST_IMAGE));
     cr_expect_eq(rt.root_format, VF_IMAGE_QCOW2);
     cr_expect_str_eq(rt.binary, "/opt/qemu");
     vf_runtime_free(&rt);
