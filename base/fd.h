@@ -5,6 +5,7 @@
 #ifndef VF_BASE_FD_H
 #define VF_BASE_FD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -56,9 +57,14 @@ int vf_write_file(int dirfd, const char *name, const void *data, size_t len, mod
 int vf_read_file(int dirfd, const char *name, size_t max, char **ret_data, size_t *ret_len,
                  struct vf_error *err);
 /* Copies from_dirfd/from to the new file to_dirfd/to, sharing blocks where the file system can; holes stay holes. A
- * failure leaves what was copied. */
+ * failure leaves nothing. */
 int vf_copy_file(int from_dirfd, const char *from, int to_dirfd, const char *to, mode_t mode,
                  struct vf_error *err);
+/* The same, but go_on(arg) is asked before each VF_COPY_CHUNK at the latest: false ends it with VF_CANCELLED. Where
+ * blocks are shared nothing is asked. */
+#define VF_COPY_CHUNK ((size_t)16 << 20)
+int vf_copy_file_while(int from_dirfd, const char *from, int to_dirfd, const char *to, mode_t mode,
+                       bool (*go_on)(void *arg), void *arg, struct vf_error *err);
 struct vf_names {
     char **v;
     size_t n;

@@ -1,11 +1,11 @@
 /* Copying a file. Happy path: the file system shares the blocks (FICLONE). Else extent by extent, holes left out, by
- * copy_file_range, and where that can't (between file systems, old kernels) through a buffer. */
+ * copy_file_range, and where that can't (between file systems, old kernels) through a buffer. Whoever wants it no more
+ * is heard between two chunks; what was copied until then, or until a failure, is removed. */
 #include "base/fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,13 +39,24 @@ static ssize_t copy_some(int in, int out, off_t at, size_t len)
     return n > 0 ? pwrite(out, buf, (size_t)n, at) : n;
 }
 
-static int copy_extents(int in, int out, off_t size, const char *to, struct vf_error *err)
+struct copy {
+    int in, out;
+    const char *to;
+    bool (*go_on)(void *arg); /* may be NULL */
+    void *arg;
+};
+
+static int copy_extents(const struct copy *c, off_t size, struct vf_error *err)
 {
+    const char *to = c->to;
     off_t from, end;
     for (off_t pos = 0; pos < size;) {
-        next_extent(in, pos, size, &from, &end);
+        next_extent(c->in, pos, size, &from, &end);
         for (pos = from; pos < end;) {
-            ssize_t n = copy_some(in, out, pos, (size_t)(end - pos));
+            size_t len = (size_t)(end - pos);
+            if (c->go_on && !c->go_on(c->arg))
+                return vf_fail(err, VF_CANCELLED, "'%s': nobody waits for the copy any more", to);
+            ssize_t n = copy_some(c->in, c->out, pos, len < VF_COPY_CHUNK ? len : VF_COPY_CHUNK);
             if (n < 0 && errno == EINTR)
                 continue;
             if (n < 0)
@@ -60,8 +71,17 @@ static int copy_extents(int in, int out, off_t size, const char *to, struct vf_e
     return 0;
 }
 
-int vf_copy_file(int from_dirfd, const char *from, int to_dirfd, const char *to, mode_t mode,
-                 struct vf_error *err)
+static int copy(const struct copy *c, off_t size, struct vf_error *err)
+{
+    if (ioctl(c->out, FICLONE, c->in) == 0)
+        return 0;
+    if (ftruncate(c->out, size) < 0)
+        return vf_fail_errno(err, errno, "'%s'", c->to);
+    return copy_extents(c, size, err);
+}
+
+int vf_copy_file_while(int from_dirfd, const char *from, int to_dirfd, const char *to, mode_t mode,
+                       bool (*go_on)(void *arg), void *arg, struct vf_error *err)
 {
     VF_CLEANUP_FD int in = openat(from_dirfd, from, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     struct stat st;
@@ -73,9 +93,14 @@ int vf_copy_file(int from_dirfd, const char *from, int to_dirfd, const char *to,
         openat(to_dirfd, to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     if (out < 0)
         return vf_fail_errno(err, errno, "'%s'", to);
-    if (ioctl(out, FICLONE, in) == 0)
-        return 0;
-    if (ftruncate(out, st.st_size) < 0)
-        return vf_fail_errno(err, errno, "'%s'", to);
-    return copy_extents(in, out, st.st_size, to, err);
+    int r = copy(&(struct copy){in, out, to, go_on, arg}, st.st_size, err);
+    if (r < 0)
+        unlinkat(to_dirfd, to, 0);
+    return r;
+}
+
+int vf_copy_file(int from_dirfd, const char *from, int to_dirfd, const char *to, mode_t mode,
+                 struct vf_error *err)
+{
+    return vf_copy_file_while(from_dirfd, from, to_dirfd, to, mode, NULL, NULL, err);
 }

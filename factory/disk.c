@@ -4,7 +4,8 @@
  *                  clone: a copy of the empty one, over the template's overlay; cold boot: an overlay of the image
  *     raw VMMs     template: a copy of the image (COPY), frozen with it; clone: a copy of that; cold boot: of the image
  *
- * A copy shares its blocks with the original where the file system can (reflink), and leaves holes as they are.
+ * A copy shares its blocks with the original where the file system can (reflink), and leaves holes as they are. One that
+ * does not share them ends soon if its VM is given up.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -35,12 +36,20 @@ static int join(const char *dir, const char *name, char **ret, struct vf_error *
     return 0;
 }
 
+/* A copy may take long. */
+static bool is_wanted(void *arg)
+{
+    const struct vf_instance *vm = arg;
+    return !atomic_load(&vm->given_up);
+}
+
 static int make_raw(struct vf_instance *vm, struct vf_error *err)
 {
     const char *dir = vm->job ? vf_job_path(vm->job) : vm->dir;
     int dirfd = vm->job ? vf_job_dirfd(vm->job) : vm->dirfd;
-    int r = vm->gen ? vf_copy_file(vm->gen->dirfd, COPY, dirfd, COPY, 0600, err)
-                    : vf_copy_file(AT_FDCWD, vm->spec.boot.root.image, dirfd, COPY, 0600, err);
+    int r = vf_copy_file_while(vm->gen ? vm->gen->dirfd : AT_FDCWD,
+                               vm->gen ? COPY : vm->spec.boot.root.image, dirfd, COPY, 0600,
+                               is_wanted, vm, err);
     return r < 0 ? r : join(dir, COPY, &vm->disk, err);
 }
 

@@ -60,6 +60,7 @@ static void fail(struct vf_instance *vm, const struct vf_error *err)
         vf_wrap(&vm->error, "%s", vm->step->stage);
     }
     vm->state = VF_INSTANCE_DESTROYING;
+    atomic_store(&vm->given_up, true);
     vf_instance_abort_fetch(vm);
     vf_instance_teardown(vm);
 }
@@ -209,6 +210,7 @@ static enum vf_accel choose_accel(const struct vf_factory *f, const struct vf_sp
 static int begin(struct vf_instance *vm, struct vf_error *err)
 {
     vm->state = VF_INSTANCE_MAKING;
+    atomic_store(&vm->given_up, false); /* by a first attempt */
     vm->step = vm->steps;
     vm->n_stages = 0;
     vm->clock_rounds = 0;

@@ -14,6 +14,7 @@
 #ifndef VF_FACTORY_INSTANCE_H
 #define VF_FACTORY_INSTANCE_H
 
+#include <stdatomic.h>
 #include "base/async.h"
 #include "factory/agent.h"
 #include "factory/factory.h"
@@ -133,8 +134,9 @@ struct vf_instance {
     bool dead; /* died while it was ready; error says how */
     void *death_arg;
     struct vf_destroy_waiter *destroy_waiters;
-    struct vf_work work; /* of steps and of teardown, one at a time */
-    bool part_running;   /* work, or a part of a step that can't be cancelled: teardown waits */
+    struct vf_work work;  /* of steps and of teardown, one at a time */
+    bool part_running;    /* work, or a part of a step that can't be cancelled: teardown waits */
+    atomic_bool given_up; /* while a part runs: what takes long in a worker ends early */
     bool teardown_begun;
     char vmm_version[32]; /* of a build, when its VMM is gone */
 

@@ -1,11 +1,18 @@
 /* Withdrawn at any moment: a build at each of its stages, a clone, a cold boot, a park and a wake after each
- * turn of the loop, the whole factory in the middle of all of them. The caller is told once, and nothing
+ * turn of the loop, both in the middle of the copy of a disk, the whole factory in the middle of all of them. The caller is told once, and nothing
  * is left of it.
  */
 #include "tests/e2e/factory_support.h"
 
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "base/fd.h"
 
 static const char *const stages[] = {"prepare", "vmm",   "start", "boot", "renew", "warmup",
                                      "freeze",  "pause", "save",  "stop", "store", "prove"};
@@ -264,6 +271,118 @@ Test(factory_cancel, park_after_each_turn, .timeout = 240)
 Test(factory_cancel, wake_after_each_turn, .timeout = 240)
 {
     each_turn(WAKE, 2);
+}
+
+/* ---- in the middle of the copy of a large disk */
+
+#define IMAGE_SIZE ((size_t)5 * VF_COPY_CHUNK / 2)
+
+/* Instead of libc's: after the first chunk the copy waits until it was given up. */
+static struct {
+    bool armed, reached;
+    uv_async_t told;
+    uv_sem_t goes_on;
+    int chunks;
+    size_t copied;
+} pause_copy;
+
+ssize_t copy_file_range(int in, off64_t *in_at, int out, off64_t *out_at, size_t len,
+                        unsigned flags)
+{
+    ssize_t n = syscall(SYS_copy_file_range, in, in_at, out, out_at, len, flags);
+    if (!pause_copy.armed)
+        return n;
+    pause_copy.copied += n > 0 ? (size_t)n : 0;
+    if (pause_copy.chunks++ == 0) {
+        uv_async_send(&pause_copy.told);
+        uv_sem_wait(&pause_copy.goes_on);
+    }
+    return n;
+}
+
+static void on_chunk(uv_async_t *h)
+{
+    (void)h;
+    pause_copy.reached = true;
+}
+
+static bool shares_blocks(const char *image)
+{
+    char other[220];
+    snprintf(other, sizeof(other), "%s.shared", image);
+    VF_CLEANUP_FD int in = open(image, O_RDONLY | O_CLOEXEC);
+    VF_CLEANUP_FD int out = open(other, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(in >= 0 && out >= 0 && unlink(other) == 0);
+    return ioctl(out, FICLONE, in) == 0;
+}
+
+static void make_image(const char *path)
+{
+    VF_CLEANUP_FREE char *data = malloc(IMAGE_SIZE);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    memset(data, 'x', IMAGE_SIZE);
+    cr_assert_eq(write(fd, data, IMAGE_SIZE), (ssize_t)IMAGE_SIZE);
+    cr_assert_eq(close(fd), 0);
+}
+
+static void cancel_while_it_copies(const char *test, bool build)
+{
+    /* Firecracker takes raw disks only; it is not even started. */
+    const struct vf_sync_options o = {.firecracker = "/bin/false", .trial_clones = -1};
+    struct vf_spec spec = fac_tiny("tiny", VF_ACCEL_KVM, NULL);
+    struct vf_instance *vm = NULL;
+    struct vf_error e = {0};
+    struct making m = {0};
+    char image[200];
+    struct fac f;
+    fac_open(&f, &o);
+    struct build b = {.f = &f};
+    snprintf(image, sizeof(image), "%s/disk.img", f.s.dir);
+    make_image(image);
+    if (shares_blocks(image))
+        sup_skip("factory_cancel", test, "the file system shares blocks: nothing is copied");
+    spec.vmm = VF_SPEC_VMM_FIRECRACKER;
+    spec.has_vmm = true;
+    fac_set_root(&spec, image);
+    cr_assert_eq(uv_sem_init(&pause_copy.goes_on, 0), 0);
+    cr_assert_eq(uv_async_init(&f.sync.loop, &pause_copy.told, on_chunk), 0);
+    pause_copy.armed = true;
+    if (build)
+        begin(&b, &spec);
+    else
+        cr_assert_eq(vf_factory_cold(f.sync.factory, &spec, NULL, on_vm, &m, &vm, &e), 0, "%s",
+                     e.msg);
+    while (!pause_copy.reached && !b.done && !m.calls)
+        uv_run(&f.sync.loop, UV_RUN_ONCE);
+    cr_assert(pause_copy.reached, "%s%s", m.err.msg, b.err.msg);
+    uv_close((uv_handle_t *)&pause_copy.told, NULL);
+    if (build)
+        vf_build_cancel(b.req);
+    else
+        vf_instance_destroy(vm, NULL, NULL);
+    uv_sem_post(&pause_copy.goes_on);
+    while (!b.done && !m.calls)
+        uv_run(&f.sync.loop, UV_RUN_ONCE);
+    fac_expect(build ? &b.err : &m.err, VF_CANCELLED, "cancelled");
+    cr_expect_eq(pause_copy.chunks, 1, "%d chunks", pause_copy.chunks);
+    cr_expect_leq(pause_copy.copied, VF_COPY_CHUNK, "%zu bytes of %zu were copied",
+                  pause_copy.copied, IMAGE_SIZE);
+    pause_copy.armed = false;
+    uv_sem_destroy(&pause_copy.goes_on);
+    cr_assert_eq(unlink(image), 0);
+    fac_check(&f, "the copy was given up");
+    vf_spec_free(&spec);
+    fac_close(&f);
+}
+
+Test(factory_cancel, cold_boot_while_its_disk_is_copied, .timeout = 60)
+{
+    cancel_while_it_copies("cold_boot_while_its_disk_is_copied", false);
+}
+
+Test(factory_cancel, build_while_its_disk_is_copied, .timeout = 60)
+{
+    cancel_while_it_copies("build_while_its_disk_is_copied", true);
 }
 
 /* ---- everything at once */

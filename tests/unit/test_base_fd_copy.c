@@ -89,6 +89,47 @@ Test(base_fd_copy, empty_and_all_hole)
     cr_expect_eq(st.st_blocks, 0);
 }
 
+static bool first_only(void *arg)
+{
+    int *asked = arg;
+    struct stat st;
+
+    if (*asked > 0) { /* by then there is something to be removed */
+        cr_assert_eq(fstatat(dir.fd, "out", &st, 0), 0);
+        cr_assert_gt(st.st_blocks, 0);
+    }
+    return (*asked)++ == 0;
+}
+
+static void fill(int fd, size_t size)
+{
+    VF_CLEANUP_FREE char *data = malloc(size);
+
+    memset(data, 'x', size);
+    cr_assert_eq(write(fd, data, size), (ssize_t)size);
+}
+
+Test(base_fd_copy, a_copy_ends_when_nobody_wants_it)
+{
+    VF_CLEANUP_FD int in = memfd_create("in", MFD_CLOEXEC);
+    struct vf_error err;
+    struct stat st;
+    char path[40];
+    int asked = 0;
+
+    fill(in, 2 * VF_COPY_CHUNK + 4096);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", in);
+    cr_expect_eq(vf_copy_file_while(AT_FDCWD, path, dir.fd, "out", 0600, first_only, &asked, &err),
+                 vf_code_errno(VF_CANCELLED));
+    cr_expect_eq(err.code, VF_CANCELLED);
+    cr_expect_eq(asked, 2);
+    cr_expect_eq(fstatat(dir.fd, "out", &st, 0), -1);
+    /* What was there before is nobody's to remove. */
+    cr_assert_eq(mkdirat(dir.fd, "out", 0700), 0);
+    cr_expect_lt(vf_copy_file(AT_FDCWD, path, dir.fd, "out", 0600, &err), 0);
+    cr_expect_eq(fstatat(dir.fd, "out", &st, 0), 0);
+}
+
 Test(base_fd_copy, refusals_name_the_file)
 {
     struct vf_error err;
