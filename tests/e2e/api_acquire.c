@@ -32,7 +32,7 @@ static void wait_quiet(struct dmn *d, int64_t leased)
     j = dmn_json(d, 200, "GET", "/v1/pools/web", NULL);
     parked = dmn_int(j, "parked");
     vf_json_delete(j);
-    cr_expect_eq(dmn_vm_dirs(d), parked + leased);
+    dmn_await_vm_dirs(d, parked + leased);
 }
 
 /* Waits until something can be read, and does not read it. */

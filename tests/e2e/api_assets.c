@@ -157,7 +157,7 @@ Test(api_assets, nothing_boots_with_what_was_damaged)
         cr_expect_not_null(strstr(dmn_str(j, "error.message"), sha256));
         cr_expect_not_null(strstr(dmn_str(j, "error.hint"), "asset verify kernel"));
         vf_json_delete(j);
-        cr_expect_eq(dmn_vm_dirs(&d), 0);
+        dmn_await_vm_dirs(&d, 0);
         flip_first_byte(path);
     }
     dmn_close(&d);

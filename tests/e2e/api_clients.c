@@ -79,7 +79,7 @@ Test(api_clients, a_body_that_is_too_long_is_refused)
 
 Test(api_clients, a_request_that_does_not_come_whole_is_ended)
 {
-    static const char *const args[] = {"--set", "request_timeout_ms=300", NULL};
+    static const char *const args[] = {"--set", "request_timeout_ms=1000", NULL};
     static const char *const beginnings[] = {
         "", "GET", "GET /v1/version HTTP/1.1\r\nHost: x\r\n",
         "POST /v1/vms HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n{\"templ"};

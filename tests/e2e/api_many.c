@@ -91,7 +91,7 @@ Test(api_many, no_vm_is_handed_out_twice)
     j = dmn_json(&m.d, 200, "GET", "/v1/pools/web", NULL);
     cr_expect_eq(dmn_int(j, "leased"), 0);
     cr_expect_eq(dmn_int(j, "waiting"), 0);
-    cr_expect_eq(dmn_vm_dirs(&m.d), 32);
+    dmn_await_vm_dirs(&m.d, 32);
     vf_json_delete(j);
     free(m.ids);
     dmn_close(&m.d);

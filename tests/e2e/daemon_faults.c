@@ -213,7 +213,7 @@ Test(daemon_faults, a_leased_vm_that_dies)
 
     snprintf(path, sizeof(path), "/v1/vms/%s", id);
     snprintf(exec, sizeof(exec), "%s/exec", path);
-    gst_await_no_dirs(&g); /* its remains go, its lease stays */
+    dmn_await_vm_dirs(&g.d, 0); /* its remains go, its lease stays */
     j = dmn_json(&g.d, 200, "GET", path, NULL);
     cr_expect_str_eq(dmn_str(j, "state"), "dead");
     cr_expect_str_eq(dmn_str(j, "death.code"), "vmm_died");
@@ -320,7 +320,7 @@ Test(daemon_faults, stopping_is_bounded)
     cr_expect_eq(dmn_stop(&g.d), 0);
     fprintf(stderr, "daemon_faults: stopped in %.0f ms\n", (double)(vf_now_us() - at) / 1000);
     gst_await_vmms(&g, 0);
-    gst_await_no_dirs(&g);
+    dmn_await_vm_dirs(&g.d, 0);
     dmn_await_close(&waiting);
     dmn_await_close(&command);
     dmn_await_close(&half);

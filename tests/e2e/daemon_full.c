@@ -79,7 +79,7 @@ static void expect_tidy(struct dmn *d)
 {
     dmn_wait_for(d, pool, "making", 0);
     struct vf_json *j = dmn_json(d, 200, "GET", pool, NULL);
-    cr_expect_eq(dmn_vm_dirs(d), dmn_int(j, "parked") + dmn_int(j, "leased"));
+    dmn_await_vm_dirs(d, dmn_int(j, "parked") + dmn_int(j, "leased"));
     vf_json_delete(j);
 }
 
@@ -162,7 +162,7 @@ Test(daemon_full, killed_with_a_full_run_directory)
     gst_release(&g.d, parked);
     cr_expect_eq(dmn_stop(&g.d), 0);
     gst_await_vmms(&g, 0);
-    gst_await_no_dirs(&g);
+    dmn_await_vm_dirs(&g.d, 0);
     unmount(g.d.run_dir);
     dmn_close(&g.d);
 }

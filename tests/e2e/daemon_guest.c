@@ -64,14 +64,6 @@ void gst_await_vmms(const struct gst *g, int n)
     cr_expect_eq(gst_vmms(g), n, "%d VMMs run, not %d", gst_vmms(g), n);
 }
 
-void gst_await_no_dirs(const struct gst *g)
-{
-    int64_t until = vf_deadline_after_ms(DMN_LONG_MS);
-    while (dmn_vm_dirs(&g->d) > 0 && vf_now_us() < until)
-        usleep(10000);
-    cr_expect_eq(dmn_vm_dirs(&g->d), 0, "%d directories are left", dmn_vm_dirs(&g->d));
-}
-
 static void release_all(struct dmn *d)
 {
     struct vf_json *j = dmn_json(d, 200, "GET", "/v1/vms", NULL);
@@ -99,7 +91,7 @@ void gst_close(struct gst *g)
     release_all(&g->d);
     cr_expect_eq(dmn_stop(&g->d), 0);
     gst_await_vmms(g, 0);
-    gst_await_no_dirs(g);
+    dmn_await_vm_dirs(&g->d, 0);
     dmn_close(&g->d);
 }
 

@@ -33,7 +33,6 @@ void gst_close(struct gst *g);
 /* VMMs that run; waits until there are n. */
 int gst_vmms(const struct gst *g);
 void gst_await_vmms(const struct gst *g, int n);
-void gst_await_no_dirs(const struct gst *g);
 
 /* Adds a template. cmdline: for the guest, or NULL; it is parked running */
 void gst_tiny(struct gst *g, const char *name, const char *cmdline);

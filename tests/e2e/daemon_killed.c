@@ -31,14 +31,6 @@ static void await_vmms(const struct killed *k, int n)
     cr_expect_eq(dmn_vmms(k->qemu), n, "%d VMMs run, not %d", dmn_vmms(k->qemu), n);
 }
 
-static void await_no_dirs(const struct killed *k)
-{
-    int64_t until = vf_deadline_after_ms(DMN_LONG_MS);
-    while (dmn_vm_dirs(&k->d) > 0 && vf_now_us() < until)
-        usleep(10000);
-    cr_expect_eq(dmn_vm_dirs(&k->d), 0, "%d directories are left", dmn_vm_dirs(&k->d));
-}
-
 static void add_template(struct killed *k)
 {
     char body[1000];
@@ -171,7 +163,7 @@ static void check_after(struct killed *k, enum what what)
     dmn_wait_for(&k->d, path, "making", 0);
     dmn_wait_for(&k->d, path, "parked", 0);
     await_vmms(k, 0);
-    await_no_dirs(k);
+    dmn_await_vm_dirs(&k->d, 0);
     cr_expect_eq(dmn_stop(&k->d), 0);
     await_vmms(k, 0);
 }

@@ -289,6 +289,16 @@ int dmn_vm_dirs(const struct dmn *d)
     return n;
 }
 
+void dmn_await_vm_dirs(const struct dmn *d, int64_t n)
+{
+    int64_t deadline = vf_deadline_after_ms(DMN_LONG_MS);
+
+    while (dmn_vm_dirs(d) != n && vf_deadline_left_ms(deadline) > 0)
+        usleep(10000);
+    cr_expect_eq(dmn_vm_dirs(d), n, "%d directories of VMs, not %lld", dmn_vm_dirs(d),
+                 (long long)n);
+}
+
 int dmn_vmms(const char *name)
 {
     char path[300], line[300];

@@ -57,6 +57,8 @@ char *dmn_log(const struct dmn *d);
 int dmn_vmms(const char *name);
 /* Directories of VMs in the run directory; descriptors, KiB of resident memory of the daemon. */
 int dmn_vm_dirs(const struct dmn *d);
+/* Until there are n: a VM is out of every count before its directory is removed. */
+void dmn_await_vm_dirs(const struct dmn *d, int64_t n);
 int dmn_fds(const struct dmn *d);
 int64_t dmn_rss_kib(const struct dmn *d);
 

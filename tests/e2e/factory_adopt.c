@@ -260,7 +260,7 @@ Test(factory_adopt, stuck, .timeout = 120)
 {
     struct fac f;
     struct owner o;
-    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1, .create_timeout_ms = 1000});
+    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1, .create_timeout_ms = 3000});
     owner_leave(&f, fac_tiny("tiny", VF_ACCEL_TCG, NULL), NULL, &o);
     fac_mark(&f);
     cr_assert_eq(kill(o.vms[LEFT_CLONE].pid, SIGSTOP), 0);

@@ -125,6 +125,7 @@ static void falls_silent(struct fac *f, struct vf_generation *gen, const char *s
     fac_mark(f);
     struct vf_instance *vm = fac_clone(f, gen);
     fac_sh(f, vm, script);
+    vf_factory_set_answer_timeout(f->sync.factory, 2000);
     for (int i = 0; r == 0 && i < 1000; i++) {
         cr_assert_eq(vf_sync_park(&f->sync, vm, &e), 0, "%s", e.msg);
         r = vf_sync_wake(&f->sync, vm, &e);
@@ -132,12 +133,13 @@ static void falls_silent(struct fac *f, struct vf_generation *gen, const char *s
     cr_assert_lt(r, 0, "it still answers after: %s", script);
     fac_expect(&e, VF_TIMEOUT, "renew: agent: the guest did not answer within its deadline");
     fac_check(f, script);
+    vf_factory_set_answer_timeout(f->sync.factory, 0);
 }
 
 static void command_of_a_stopped_agent(struct fac *f, struct vf_generation *gen)
 {
     char *argv[] = {"/bin/sh", "-c", "kill -STOP $(cat /run/agent.pid); sleep 1000", NULL};
-    struct vf_exec_options o = {.argv = argv, .timeout_ms = 2000};
+    struct vf_exec_options o = {.argv = argv, .timeout_ms = 5000};
     struct vf_sync_output out;
     struct vf_error e = {0};
     fac_mark(f);
@@ -152,7 +154,7 @@ Test(factory_linux_faults, ready_clones, .timeout = 240)
 {
     struct fac f;
     FAC_LINUX_OR_SKIP("factory_linux_faults", "ready_clones");
-    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1, .answer_timeout_ms = 2000});
+    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
     struct vf_spec spec = fac_linux("service", VF_ACCEL_TCG, "vf.init=/service");
     add_to_initramfs(&spec, f.s.dir, "service",
                      "#!/bin/sh\n/init &\necho $! > /run/agent.pid\nexec sleep 100000\n");

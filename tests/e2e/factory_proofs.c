@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <string.h>
 
-#define SHORT_MS 500
+#define SHORT_MS 2000
 
 struct lie {
     const char *how; /* misbehave-frozen= */
@@ -175,12 +175,13 @@ Test(factory_proofs, hung_when_woken, .timeout = 120)
 {
     struct fac f;
     struct vf_error e = {0};
-    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1, .answer_timeout_ms = SHORT_MS});
+    fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
     struct vf_spec spec = fac_tiny("tiny", VF_ACCEL_TCG, NULL);
     struct vf_generation *gen = fac_build(&f, &spec);
     fac_mark(&f);
     struct vf_instance *vm = fac_clone(&f, gen);
     cr_assert_eq(vf_sync_park(&f.sync, vm, &e), 0, "%s", e.msg);
+    vf_factory_set_answer_timeout(f.sync.factory, SHORT_MS);
     pid_t pid = fac_child();
     cr_assert_gt(pid, 0);
     cr_assert_eq(kill(pid, SIGSTOP), 0);

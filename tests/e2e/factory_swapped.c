@@ -64,7 +64,7 @@ static void forge_manifest(const struct fac *f, const char *name)
 static void open_with_two(struct fac *f)
 {
     static const char *const names[] = {"a", "b"};
-    fac_open(f, &(struct vf_sync_options){.trial_clones = -1, .answer_timeout_ms = SHORT_MS});
+    fac_open(f, &(struct vf_sync_options){.trial_clones = -1});
     for (int i = 0; i < 2; i++) {
         struct vf_spec spec = fac_tiny(names[i], VF_ACCEL_TCG, NULL);
         vf_generation_unref(fac_build(f, &spec));
@@ -122,6 +122,7 @@ Test(factory_swapped, another_templates_memory, .timeout = 120)
     forge_manifest(&f, "a");
     fac_reopen(&f, NULL);
     struct vf_generation *gen = fac_load(&f, "a");
+    vf_factory_set_answer_timeout(f.sync.factory, SHORT_MS);
     fac_mark(&f);
     cr_assert_lt(vf_sync_clone(&f.sync, gen, NULL, &vm, &e), 0);
     cr_assert(refused_late(&e), "%s: %s", vf_code_name(e.code), e.msg);
@@ -277,6 +278,7 @@ Test(factory_swapped, changed_state, .timeout = 240)
         forge_manifest(&f, "a");
         fac_reopen(&f, NULL);
         struct vf_generation *gen = fac_load(&f, "a");
+        vf_factory_set_answer_timeout(f.sync.factory, SHORT_MS);
         fac_mark(&f);
         if (vf_sync_clone(&f.sync, gen, NULL, &vm, &e) == 0) {
             cr_assert(vf_instance_proof(vm)->nonce_matched);
