@@ -121,10 +121,12 @@ struct vf_instance {
     /* What the guest must return: its template's, or what it was adopted with. */
     char due_nonce[65], due_boot_id[33]; /* empty: no nonce; any boot id */
     int64_t due_generation;
-    uint32_t features; /* of its agent, VF_FEATURE_* */
-    int waiting;       /* answers still to come */
-    bool proving;      /* the step under way ends with the last of them */
-    int clock_rounds;
+    uint32_t features;                     /* of its agent, VF_FEATURE_* */
+    int waiting;                           /* answers still to come */
+    bool proving;                          /* the step under way ends with the last of them */
+    int clock_rounds;                      /* so often was it told the time */
+    int64_t clock_told_ns, clock_until_us; /* the last time it was told; when trying ends */
+    int64_t clock_since_us; /* so much later than told was its clock when it answered */
 
     struct vf_proof proof;
     vf_instance_cb done; /* NULL once called */

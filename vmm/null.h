@@ -20,6 +20,7 @@
  *         garbage     answer with noise
  *         flood       write noise for ever
  *         close       drop the connection
+ *         times=N     only the first N times, then as it should
  *     running: exit=TIME, panic=TIME, shutdown=TIME, failed=TIME    what happens, how long after start or
  *         resume
  *     agent: flags, the names of VF_NULL_AGENT_* in lower case with '-'
@@ -44,6 +45,7 @@ enum vf_null_action {
 struct vf_null_step {
     enum vf_null_action action;
     int64_t delay_us;
+    int times;         /* of the agent only: then as it should; 0: always like this */
     enum vf_code code; /* of FAIL; VF_OK: VF_VMM_FAILED */
     char message[128];
 };

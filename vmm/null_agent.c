@@ -349,20 +349,22 @@ static void answer(struct null_agent *a, const struct vf_wire_frame *f)
     }
 }
 
-static const struct vf_null_step *step_of(const struct null_agent *a, uint8_t type)
+static const struct vf_null_step *next_step(struct null_agent *a, uint8_t type)
 {
     static const struct vf_null_step good;
     static const uint8_t types[VF_NULL_MSG_COUNT] = {VF_MSG_HELLO, VF_MSG_RENEW, VF_MSG_PING,
                                                      VF_MSG_FREEZE, VF_MSG_EXEC};
-    for (int i = 0; i < VF_NULL_MSG_COUNT; i++)
+    for (int i = 0; i < VF_NULL_MSG_COUNT; i++) {
+        const struct vf_null_step *s = &a->owner->script->msg[i];
         if (types[i] == type)
-            return &a->owner->script->msg[i];
+            return s->times && a->asked[i]++ >= s->times ? &good : s;
+    }
     return &good;
 }
 
 static void act(struct null_agent *a, const struct vf_wire_frame *f)
 {
-    const struct vf_null_step *s = step_of(a, f->type);
+    const struct vf_null_step *s = a->step;
     switch (s->action) {
     case VF_NULL_DO:
         answer(a, f);
@@ -448,10 +450,10 @@ static void process(struct null_agent *a)
         a->in_pos += vf_wire_feed(a->reader, a->in + a->in_pos, a->in_len - a->in_pos, &a->frame);
         if (a->frame.type == 0)
             continue;
-        const struct vf_null_step *s = step_of(a, a->frame.type);
-        if (s->delay_us > 0) {
+        a->step = next_step(a, a->frame.type);
+        if (a->step->delay_us > 0) {
             a->busy = true;
-            vf_timer_at(&a->delay, vf_now_us() + s->delay_us, on_delay);
+            vf_timer_at(&a->delay, vf_now_us() + a->step->delay_us, on_delay);
         } else
             act(a, &a->frame);
     }

@@ -59,6 +59,8 @@ struct null_agent {
     bool running; /* the guest's CPU runs */
     bool busy;    /* an answer is delayed; frame waits for it */
     bool flooding;
+    const struct vf_null_step *step; /* how the frame is to be answered */
+    int asked[VF_NULL_MSG_COUNT];    /* so often */
     /* A thousand idle guests are to cost little: what is only needed at work is there only then. */
     struct vf_wire_frame frame;
     struct vf_wire_reader *reader; /* while a frame is under way, or being answered */

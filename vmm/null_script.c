@@ -80,6 +80,16 @@ static int step_word(const struct kind *k, const char *word, const char *value,
         s->delay_us = us;
         return 0;
     }
+    if (strcmp(word, "times") == 0 && k->is_message) {
+        char *end = NULL;
+        long n = value ? strtol(value, &end, 10) : 0;
+        if (n < 1 || n > 1000000 || *end)
+            return vf_fail(err, VF_INVALID_ARGUMENT,
+                           "null script: %s: times: a number from 1 to 1000000, not '%s'", k->name,
+                           value ? value : "");
+        s->times = (int)n;
+        return 0;
+    }
     if (strcmp(word, "message") == 0 && value && !k->is_stop) {
         if (strlen(value) >= sizeof(s->message))
             return vf_fail(err, VF_INVALID_ARGUMENT, "null script: %s: message: at most %zu bytes",
@@ -110,7 +120,7 @@ static int step_word(const struct kind *k, const char *word, const char *value,
     return vf_fail(err, VF_INVALID_ARGUMENT,
                    "null script: %s: unknown word '%s'; known: delay=TIME, fail[=CODE], "
                    "message=TEXT, hang, exit%s",
-                   k->name, word, k->is_message ? ", half, garbage, flood, close" : "");
+                   k->name, word, k->is_message ? ", half, garbage, flood, close, times=N" : "");
 }
 
 static int running_word(struct vf_null_script *s, const char *word, const char *value,

@@ -39,12 +39,14 @@ Test(null_script, operations)
 
 Test(null_script, guest)
 {
-    struct vf_null_script s = parse("hello:half;renew:flood,delay=1ms;ping:garbage;freeze:close;"
-                                    "running:exit=20ms,panic=1s;agent:stale-nonce,ignore-identity");
+    struct vf_null_script s =
+        parse("hello:half;renew:flood,delay=1ms;ping:garbage,times=20;freeze:close;"
+              "running:exit=20ms,panic=1s;agent:stale-nonce,ignore-identity");
     cr_assert_eq(s.msg[VF_NULL_MSG_HELLO].action, VF_NULL_HALF);
     cr_assert_eq(s.msg[VF_NULL_MSG_RENEW].action, VF_NULL_FLOOD);
     cr_assert_eq(s.msg[VF_NULL_MSG_RENEW].delay_us, 1000);
     cr_assert_eq(s.msg[VF_NULL_MSG_PING].action, VF_NULL_GARBAGE);
+    cr_assert_eq(s.msg[VF_NULL_MSG_PING].times, 20);
     cr_assert_eq(s.msg[VF_NULL_MSG_FREEZE].action, VF_NULL_CLOSE);
     cr_assert_eq(s.exit_after_us, 20000);
     cr_assert_eq(s.panic_after_us, 1000000);
@@ -72,6 +74,10 @@ Test(null_script, refusals_name_the_part)
         {"restore:hang=1", "hang takes no value"},
         {"restore:hang,fail", "one way to end"},
         {"restore:flood", "flood makes no sense here"},
+        {"restore:hang,times=2", "unknown word 'times'"},
+        {"renew:hang,times", "a number from 1"},
+        {"renew:hang,times=0", "a number from 1"},
+        {"renew:hang,times=2x", "not '2x'"},
         {"stop:fail", "fail makes no sense here"},
         {"running:panic", "'' is no time"},
         {"running:dance=1s", "unknown word 'dance'"},
