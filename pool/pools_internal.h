@@ -1,7 +1,8 @@
 /* Inside the pools: the structs, and what the files of pool/ do for each other.
  *
  *     pools.c      open, close, the list of pools, the one-second timer and what is done soon
- *     spec_dir.c   specs and pool settings on disk; adding and removing a template
+ *     spec_dir.c   specs on disk; adding and removing a template
+ *     config.c     a pool's settings, on disk and in force
  *     template.c   a template's generation: load, build, rotate, quarantine
  *     refill.c     keeps parked and standby VMs at their numbers; backoff
  *     slot.c       one VM: made, parked, journalled, destroyed
@@ -76,7 +77,7 @@ struct vf_slot {
     struct vf_brought *brought;  /* while it is made; NULL: nothing */
     struct vf_net_stats traffic; /* as it was last counted */
     int64_t traffic_ms;          /* when; Unix time; 0: not yet */
-    bool traffic_shown; /* it has series of its own */
+    bool traffic_shown;          /* it has series of its own */
     enum vf_lease_end end;
     int64_t began_us, created_ms;
     int64_t made_us;  /* how long it took; 0: not yet */
@@ -249,9 +250,18 @@ static inline bool vf_pool_is_external(const struct vf_pool *pool)
 {
     return pool->spec.network.mode == VF_NETWORK_EXTERNAL;
 }
+/* It is, or the spec is that is being added in its template's place. */
+bool vf_pool_comes_external(const struct vf_pool *pool);
 int vf_pools_load_specs(struct vf_pools *p, struct vf_error *err);
 /* All slots of a pool that is being removed are gone. */
 void vf_pool_finish_removal(struct vf_pool *pool);
+
+/* --- config.c */
+void vf_pool_file_name(const char *name,
+                       char ret[VF_SPEC_NAME_MAX + 8]); /* in STATE/specs and STATE/pools */
+void vf_pool_load_config(struct vf_pool *pool);
+/* Those of a pool whose VMs can't be made ahead: the error names what would. */
+int vf_pool_check_external(const struct vf_pool_config *c, const char *name, struct vf_error *err);
 
 /* --- template.c */
 void vf_template_load(struct vf_pool *pool);
