@@ -74,6 +74,23 @@ int vf_step_prepare(struct vf_instance *vm, struct vf_error *err)
 
 /* ---- create */
 
+static void on_asked(void *arg, const struct vf_error *err)
+{
+    struct vf_error e;
+    if (!err)
+        vf_fail(&e, VF_VMM_FAILED, "the VMM lives, but has closed the agent's socket");
+    vf_instance_step_done(arg, err ? err : &e);
+}
+
+/* Nobody has the socket any more that the VMM was born with. It has ended as it came up, most likely, and whoever asks it is
+ * told how. */
+static void ask_why(struct vf_instance *vm)
+{
+    struct vf_error e;
+    if (vf_vm_query(vm->vm, vm->factory->create_timeout_ms, on_asked, vm, &e) < 0)
+        vf_instance_step_done(vm, &e);
+}
+
 void vf_step_connect_agent(void *arg, const struct vf_error *err)
 {
     struct vf_instance *vm = arg;
@@ -86,11 +103,13 @@ void vf_step_connect_agent(void *arg, const struct vf_error *err)
         int r = vf_agent_open(&vm->agent, vm->factory->loop, vm->dirfd, link,
                               channel == VF_CHANNEL_SERIAL, vf_instance_died, vm, &e);
         vm->agent_open = vm->agent.open_handles > 0;
-        if (r == -ECONNREFUSED) /* nobody has the socket any more that it was born with */
-            vf_fail(&e, VF_VMM_DIED, "the VMM has ended as it came up");
+        vf_close_fd(&vm->dirfd); /* a descriptor less for each VM there is */
+        if (r == -ECONNREFUSED) {
+            ask_why(vm);
+            return;
+        }
         if (r < 0)
             err = &e;
-        vf_close_fd(&vm->dirfd); /* a descriptor less for each VM there is */
     }
     vf_instance_step_done(vm, err);
 }
