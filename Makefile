@@ -183,10 +183,10 @@ $(GUEST)/.stamp: tools/image/build-image build/vmfactory-agent
 
 # ---- tests. CI prints Criterion's synthesis; a test a host can't run says SKIPPED with its reason.
 T ?= *
-# Criterion runs each test in a process of its own; e2e tests share two cores with their VMs.
+# Criterion runs each test in a process of its own. Of three e2e tests one mostly waits, for a deadline or a guest.
 UNIT_RUN = timeout 600 $(B)/tests/unit --filter '$(T)' -j2
 # A test that hangs fails the run instead of holding it up.
-E2E_RUN = VF_BUILD=$(abspath build) VF_TESTS=$(abspath $(B)/tests) timeout 1200 $(B)/tests/e2e --filter '$(T)' -j2
+E2E_RUN = VF_BUILD=$(abspath build) VF_TESTS=$(abspath $(B)/tests) timeout 1200 $(B)/tests/e2e --filter '$(T)' -j3
 # A sanitizer reports a leak or a race when the process ends, after Criterion has called the test
 # passed: so reports go to files, and a file fails the run.
 san_log = $(abspath $(B))/report-$@
