@@ -126,7 +126,6 @@ struct vf_instance {
     bool proving;                          /* the step under way ends with the last of them */
     int clock_rounds;                      /* so often was it told the time */
     int64_t clock_told_ns, clock_until_us; /* the last time it was told; when trying ends */
-    int64_t clock_since_us; /* so much later than told was its clock when it answered */
 
     struct vf_proof proof;
     vf_instance_cb done; /* NULL once called */

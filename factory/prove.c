@@ -147,8 +147,10 @@ static bool beyond(int64_t us, int64_t limit_us)
     return us > limit_us || us < -limit_us;
 }
 
-/* Whether it is right is left to clock_is_done: the first answers may be slow. */
-static int check_clock(struct vf_instance *vm, const struct vf_wire_frame *f, struct vf_error *err)
+/* Whether it is right is left to clock_is_done: the first answers may be slow. *ret_since_us: how much later the clock was
+ * than the time it was told. */
+static int read_clock(struct vf_instance *vm, const struct vf_wire_frame *f, int64_t *ret_since_us,
+                      struct vf_error *err)
 {
     size_t len = 0;
     const uint8_t *t = vf_wire_find(f, VF_TAG_TIME, &len);
@@ -156,13 +158,13 @@ static int check_clock(struct vf_instance *vm, const struct vf_wire_frame *f, st
         return vf_fail(err, VF_PROOF_FAILED, "the guest told no time");
     int64_t guest = vf_wire_i64(t) / 1000, host = vf_realtime_ns() / 1000;
     if (__builtin_sub_overflow(guest, host, &vm->proof.clock_offset_us) ||
-        __builtin_sub_overflow(guest, vm->clock_told_ns / 1000, &vm->clock_since_us))
+        __builtin_sub_overflow(guest, vm->clock_told_ns / 1000, ret_since_us))
         return vf_fail(err, VF_PROOF_FAILED, "the guest's clock is absurd");
     return 0;
 }
 
 /* 1: it is as good as it gets. 0: the time must be sent again. */
-static int clock_is_done(const struct vf_instance *vm, struct vf_error *err)
+static int clock_is_done(const struct vf_instance *vm, int64_t since_us, struct vf_error *err)
 {
     int64_t off = vm->proof.clock_offset_us;
     if (!beyond(off, CLOCK_GOOD_US))
@@ -171,7 +173,7 @@ static int clock_is_done(const struct vf_instance *vm, struct vf_error *err)
         return 0;
     if (!beyond(off, CLOCK_LIMIT_US))
         return 1;
-    if (off > 0 || vm->clock_since_us < -CLOCK_LIMIT_US)
+    if (off > 0 || since_us < -CLOCK_LIMIT_US)
         return vf_fail(err, VF_PROOF_FAILED, "the guest's clock is %lld ms off the host's",
                        (long long)off / 1000);
     if (vf_now_us() < vm->clock_until_us)
@@ -228,13 +230,14 @@ static void on_renewed(void *arg, const struct vf_wire_frame *f, const struct vf
 {
     struct vf_instance *vm = arg;
     struct vf_error e;
+    int64_t since_us = 0;
     if (no_answer(vm, err))
         return;
     int r = vm->clock_rounds == 1 ? check_renewal(vm, f, &e) : 0;
     if (r == 0)
-        r = check_clock(vm, f, &e);
+        r = read_clock(vm, f, &since_us, &e);
     if (r == 0)
-        r = clock_is_done(vm, &e);
+        r = clock_is_done(vm, since_us, &e);
     if (r == 0) {
         /* A guest's first steps are slow (its code and pages are cold), so the time it was told was old
          * when it was set. Now they are warm. */

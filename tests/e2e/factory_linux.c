@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/fd.h"
-#include "factory/instance.h"
 #include "vmm/vmm.h"
 
 /* ---- a root image */
@@ -199,18 +198,6 @@ Test(factory_linux, q35, .timeout = 240)
 
 /* ---- a KVM that opens and does not work */
 
-/* It is soon given up; the boot that counts has all the time it needs. */
-static int hasten_kvm(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err)
-{
-    (void)arg;
-    (void)err;
-    if (strcmp(stage, "boot") == 0 && vm->accel == VF_ACCEL_KVM)
-        vm->spec.agent.ready_timeout_ms = 5000;
-    else if (strcmp(stage, "boot") == 0)
-        vm->spec.agent.ready_timeout_ms = 90000;
-    return 0;
-}
-
 Test(factory_linux, auto_where_kvm_cannot, .timeout = 300)
 {
     struct fac f;
@@ -218,7 +205,7 @@ Test(factory_linux, auto_where_kvm_cannot, .timeout = 300)
     if (missing)
         sup_skip("factory_linux", "auto_where_kvm_cannot", "%s", missing);
     fac_open(&f, &(struct vf_sync_options){
-                     .auto_accel = VF_ACCEL_KVM, .trial_clones = -1, .on_step = hasten_kvm});
+                     .auto_accel = VF_ACCEL_KVM, .trial_clones = -1, .on_step = fac_hasten_kvm});
     struct vf_spec spec = fac_linux("auto", VF_ACCEL_AUTO, NULL);
     struct vf_instance *vm = fac_cold(&f, &spec);
     fac_check_proof(&f, vm, NULL);

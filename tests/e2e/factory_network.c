@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include "vmm/null.h"
 
 TestSuite(factory_network, .timeout = 120);
 
@@ -171,17 +170,15 @@ static void each_fault(struct facnet *n, struct vf_generation *gen)
         {"agent:same-sample,stale-nonce", "nonce", VF_PROOF_FAILED},
     };
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-        struct vf_null_script script;
         struct vf_error e;
         struct vf_instance *vm = NULL;
-        cr_assert_eq(vf_null_script_parse(faults[i].script, &script, &e), 0, "%s", e.msg);
-        vf_null_set_default(&script);
+        fac_null_script(faults[i].script);
         cr_assert_lt(vf_sync_clone(&n->f.sync, gen, NULL, &vm, &e), 0, "%s", faults[i].script);
         cr_assert_eq(e.code, faults[i].code, "%s: %s: %s", faults[i].script, vf_code_name(e.code),
                      e.msg);
         facnet_expect_taken(n, 0, faults[i].script);
         fac_check(&n->f, faults[i].script);
-        vf_null_set_default(NULL);
+        fac_null_script(NULL);
     }
 }
 
@@ -306,7 +303,6 @@ static int count_prepares(void *arg, struct vf_instance *vm, const char *stage,
 Test(factory_network, tried_again_under_tcg)
 {
     struct facnet n;
-    struct vf_null_script script;
     struct vf_error e;
     struct vf_instance *vm = NULL;
     int vmms = 0;
@@ -315,8 +311,7 @@ Test(factory_network, tried_again_under_tcg)
                     .auto_accel = VF_ACCEL_KVM, .on_step = count_prepares, .on_step_arg = &vmms});
     struct vf_spec spec = facnet_null("null", VF_NETWORK_NAT);
     spec.accel = VF_ACCEL_AUTO;
-    cr_assert_eq(vf_null_script_parse("start:fail=vmm_failed", &script, &e), 0, "%s", e.msg);
-    vf_null_set_default(&script);
+    fac_null_script("start:fail=vmm_failed");
     cr_assert_lt(vf_sync_cold(&n.f.sync, &spec, NULL, &vm, &e), 0);
     fac_expect(&e, VF_VMM_FAILED, "start: ");
     cr_assert_eq(vmms, 2, "tried %d times", vmms);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "vmm/null.h"
 
 static const struct vf_vm_options brought = {
     .has_mac = true,
@@ -19,14 +18,6 @@ static const struct vf_vm_options brought = {
     .prefix6_len = 64,
     .gateway6 = {0xfd, 0x09, [15] = 1},
 };
-
-static void set_script(const char *text)
-{
-    struct vf_null_script s;
-    struct vf_error e;
-    cr_assert_eq(vf_null_script_parse(text, &s, &e), 0, "%s", e.msg);
-    vf_null_set_default(&s);
-}
 
 static struct vf_spec null_spec(int64_t mtu, const char *const *dns)
 {
@@ -74,17 +65,17 @@ Test(factory_network_proofs, each_value_is_proved, .timeout = 60)
     cr_expect_str_eq(vf_instance_proof(vm)->mac, "02:11:22:33:44:55");
     fac_destroy(&f, vm);
     for (size_t i = 0; i < sizeof(lies) / sizeof(*lies); i++) {
-        set_script(lies[i].script);
+        fac_null_script(lies[i].script);
         cr_assert_null(make(&f, gen, &brought, &e), "%s: believed", lies[i].script);
         fac_expect(&e, VF_PROOF_FAILED, lies[i].words);
     }
     /* A lie about what nobody was told is none. */
-    set_script("agent:wrong-ipv4,wrong-ipv6,wrong-gateway-mac");
+    fac_null_script("agent:wrong-ipv4,wrong-ipv6,wrong-gateway-mac");
     vm = make(&f, gen, &(struct vf_vm_options){0}, &e);
     cr_assert(vm, "%s", e.msg);
     fac_destroy(&f, vm);
     /* A template is asked, too. */
-    set_script("agent:wrong-mtu");
+    fac_null_script("agent:wrong-mtu");
     fac_build_fails(&f, &spec, VF_PROOF_FAILED, "renew: the guest's NIC did not take its MTU");
     vf_generation_unref(gen);
     vf_spec_free(&spec);
@@ -102,7 +93,7 @@ Test(factory_network_proofs, an_agent_of_before, .timeout = 60)
                  {1500, resolvers, "network.dns: the guest's agent knows of no such setting"}};
     struct fac f;
     struct vf_error e;
-    set_script("agent:old-net");
+    fac_null_script("agent:old-net");
     fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
     for (size_t i = 0; i < sizeof(asked) / sizeof(*asked); i++) {
         struct vf_spec spec = null_spec(asked[i].mtu, asked[i].dns);
@@ -119,7 +110,7 @@ Test(factory_network_proofs, an_agent_of_before, .timeout = 60)
     struct vf_instance *vm = make(&f, gen, &o, &e);
     cr_assert(vm, "%s", e.msg);
     fac_destroy(&f, vm);
-    set_script("agent:old-net,wrong-ipv4");
+    fac_null_script("agent:old-net,wrong-ipv4");
     cr_assert_null(make(&f, gen, &o, &e));
     fac_expect(&e, VF_PROOF_FAILED, "did not take its IPv4 address");
     vf_generation_unref(gen);
@@ -161,14 +152,14 @@ Test(factory_network_proofs, each_value_of_a_slot_is_proved, .timeout = 120)
     for (size_t i = 0; i < N_LIES_IN_SLOTS; i++) {
         char script[64];
         snprintf(script, sizeof(script), "agent:%s", lies_in_slots[i].how);
-        set_script(script);
+        fac_null_script(script);
         fac_clone_fails(&n.f, gen, VF_PROOF_FAILED, lies_in_slots[i].words);
     }
     facnet_expect_taken(&n, 0, "all liars destroyed");
     vf_generation_unref(gen);
     vf_spec_free(&spec);
     /* An agent of before knows neither IPv6 nor the gateway's MAC: nobody has asked for those. */
-    set_script("agent:old-net");
+    fac_null_script("agent:old-net");
     spec = facnet_null("old", VF_NETWORK_NAT);
     gen = fac_build(&n.f, &spec);
     fac_destroy(&n.f, fac_clone(&n.f, gen));

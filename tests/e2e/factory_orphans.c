@@ -170,11 +170,7 @@ static void killed_at_each_stage(bool stops)
     }
     /* And a build and a clone as ever, in the same directory. */
     fac_reopen(&f, NULL);
-    struct vf_generation *gen = fac_build(&f, &spec);
-    struct vf_instance *vm = fac_clone(&f, gen);
-    fac_check_proof(&f, vm, gen);
-    fac_destroy(&f, vm);
-    vf_generation_unref(gen);
+    fac_works(&f, &spec);
     vf_spec_free(&spec);
     fac_close(&f);
 }

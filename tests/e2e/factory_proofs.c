@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <signal.h>
 #include <string.h>
-#include "vmm/null.h"
 
 #define SHORT_MS 2000
 
@@ -171,14 +170,6 @@ Test(factory_proofs, boots_that_fail, .timeout = 120)
 
 /* ---- a busy host */
 
-static void slow_answers(const char *text)
-{
-    struct vf_null_script script;
-    struct vf_error e = {0};
-    cr_assert_eq(vf_null_script_parse(text, &script, &e), 0, "%s", e.msg);
-    vf_null_set_default(&script);
-}
-
 static struct vf_spec null_spec(void)
 {
     struct vf_spec spec = fac_tiny("null", VF_ACCEL_TCG, NULL);
@@ -191,13 +182,9 @@ Test(factory_proofs, a_clock_that_is_late_at_first, .timeout = 120)
 {
     struct fac f;
     fac_open(&f, &(struct vf_sync_options){.trial_clones = 1});
-    slow_answers("renew:delay=60ms,times=20");
+    fac_null_script("renew:delay=60ms,times=20");
     struct vf_spec spec = null_spec();
-    struct vf_generation *gen = fac_build(&f, &spec);
-    struct vf_instance *vm = fac_clone(&f, gen);
-    fac_check_proof(&f, vm, gen);
-    fac_destroy(&f, vm);
-    vf_generation_unref(gen);
+    fac_works(&f, &spec);
     vf_spec_free(&spec);
     fac_close(&f);
 }
@@ -209,7 +196,7 @@ Test(factory_proofs, a_clock_that_stays_late, .timeout = 120)
     fac_open(&f, &(struct vf_sync_options){.trial_clones = -1});
     struct vf_spec spec = null_spec();
     struct vf_generation *gen = fac_build(&f, &spec);
-    slow_answers("renew:delay=60ms");
+    fac_null_script("renew:delay=60ms");
     vf_factory_set_answer_timeout(f.sync.factory, SHORT_MS);
     struct vf_error e = fac_clone_fails(&f, gen, VF_BUSY, "ms to set its clock");
     cr_assert(strstr(e.hint, "the host is too busy"), "%s", e.hint);

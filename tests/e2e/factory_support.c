@@ -12,6 +12,8 @@
 #include <unistd.h>
 #include "base/fd.h"
 #include "base/hash.h"
+#include "factory/instance.h"
+#include "vmm/null.h"
 
 /* ---- opening and closing */
 
@@ -260,6 +262,15 @@ void fac_destroy(struct fac *f, struct vf_instance *vm)
     vf_sync_destroy(&f->sync, vm);
 }
 
+void fac_works(struct fac *f, const struct vf_spec *spec)
+{
+    struct vf_generation *gen = fac_build(f, spec);
+    struct vf_instance *vm = fac_clone(f, gen);
+    fac_check_proof(f, vm, gen);
+    fac_destroy(f, vm);
+    vf_generation_unref(gen);
+}
+
 void fac_expect(const struct vf_error *err, enum vf_code code, const char *words)
 {
     cr_assert_eq(err->code, code, "%s, not %s: %s (%s)", vf_code_name(err->code),
@@ -312,6 +323,27 @@ struct vf_error fac_cold_fails(struct fac *f, const struct vf_spec *spec, enum v
 }
 
 /* ---- files, processes */
+
+void fac_null_script(const char *text)
+{
+    struct vf_null_script s;
+    struct vf_error e;
+    if (text)
+        cr_assert_eq(vf_null_script_parse(text, &s, &e), 0, "%s", e.msg);
+    vf_null_set_default(text ? &s : NULL);
+}
+
+int fac_hasten_kvm(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err)
+{
+    bool kvm = vm->accel == VF_ACCEL_KVM;
+    (void)arg;
+    (void)err;
+    if (strcmp(stage, "vmm") == 0)
+        vm->factory->create_timeout_ms = kvm ? 2000 : SUP_LONG_MS;
+    else if (strcmp(stage, "boot") == 0)
+        vm->spec.agent.ready_timeout_ms = kvm ? 5000 : 90000;
+    return 0;
+}
 
 void fac_set_true(void *arg)
 {

@@ -58,6 +58,8 @@ struct vf_generation *fac_load(struct fac *f, const char *name);
 struct vf_instance *fac_clone(struct fac *f, struct vf_generation *gen);
 struct vf_instance *fac_cold(struct fac *f, const struct vf_spec *spec);
 void fac_destroy(struct fac *f, struct vf_instance *vm);
+/* A build, and a clone of it that proves itself; nothing of both is kept but the generation in the store. */
+void fac_works(struct fac *f, const struct vf_spec *spec);
 /* --- what must fail with code and, each, these words in its message; nothing may be left. The error,
  * for more */
 struct vf_error fac_clone_fails(struct fac *f, struct vf_generation *gen, enum vf_code code,
@@ -83,6 +85,11 @@ const char *fac_say(struct fac *f, struct vf_instance *vm, ...) __attribute__((s
 /* The same by a shell, for Linux guests. */
 const char *fac_sh(struct fac *f, struct vf_instance *vm, const char *script);
 
+/* The script of every null VM from now on (vmm/null.h); NULL: none. */
+void fac_null_script(const char *text);
+/* on_step of an options: KVM under `auto` is soon given up, for hosts where it opens and hangs; what follows has all the time
+ * it needs. Builds are not told of their steps. */
+int fac_hasten_kvm(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err);
 /* Sets the bool behind arg. */
 void fac_set_true(void *arg);
 /* A child process of this one (a VMM), or 0. */

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "factory/instance.h"
 #include "vmm/vmm.h"
 
 static const struct vf_sync_options no_trials = {.trial_clones = -1};
@@ -210,16 +209,6 @@ static void make_wrapper(const char *path, const char *instead)
     fac_write(path, text, 0755);
 }
 
-/* A KVM that hangs is soon given up; what follows has all the time it needs. Builds are not told of their steps. */
-static int hasten_kvm(void *arg, struct vf_instance *vm, const char *stage, struct vf_error *err)
-{
-    (void)arg;
-    (void)err;
-    if (strcmp(stage, "vmm") == 0)
-        vm->factory->create_timeout_ms = vm->accel == VF_ACCEL_KVM ? 2000 : SUP_LONG_MS;
-    return 0;
-}
-
 static void falls_back(const char *instead)
 {
     struct fac f;
@@ -228,7 +217,7 @@ static void falls_back(const char *instead)
                                 .auto_accel = VF_ACCEL_KVM,
                                 .trial_clones = 1,
                                 .create_timeout_ms = 10000,
-                                .on_step = hasten_kvm};
+                                .on_step = fac_hasten_kvm};
     snprintf(wrapper, sizeof(wrapper), "/tmp/vf-e2e-wrapper-%d", (int)getpid());
     make_wrapper(wrapper, instead);
     fac_open(&f, &o);

@@ -123,17 +123,13 @@ void pools_close(struct pools *t)
 
 /* ---- templates */
 
-struct outcome {
-    bool done;
-    struct vf_error err;
-};
-
-static void on_done(void *arg, const struct vf_error *err)
+void pools_on_end(void *arg, const struct vf_error *err)
 {
-    struct outcome *o = arg;
-    o->done = true;
+    struct pools_end *e = arg;
+    cr_assert_not(e->done, "told twice");
+    e->done = true;
     if (err)
-        o->err = *err;
+        e->err = *err;
 }
 
 struct vf_pool *pools_pool(struct pools *t, const char *name)
@@ -149,7 +145,7 @@ struct vf_pool *pools_add(struct pools *t, const char *name, const char *parks)
     char text[400];
     struct vf_spec spec;
     struct vf_error e;
-    struct outcome o = {0};
+    struct pools_end o = {0};
     snprintf(text, sizeof(text),
              "{\"name\":\"%s\",\"vmm\":\"null\",\"memory\":{\"size_mib\":16},"
              "\"boot\":{\"kernel\":\"/proc/self/exe\"},"
@@ -157,7 +153,7 @@ struct vf_pool *pools_add(struct pools *t, const char *name, const char *parks)
              name, parks);
     cr_assert_eq(vf_spec_parse(text, strlen(text), NULL, NULL, &spec, &e), 0, "%s", e.msg);
     /* One that does not change: /proc/self/exe is another file in each test's process. */
-    cr_assert_eq(vf_pools_add(t->p, &spec, on_done, &o, &e), 0, "%s", e.msg);
+    cr_assert_eq(vf_pools_add(t->p, &spec, pools_on_end, &o, &e), 0, "%s", e.msg);
     POOLS_WAIT(t, o.done);
     cr_assert_eq(o.err.code, VF_OK, "%s", o.err.msg);
     vf_spec_free(&spec);
@@ -263,11 +259,11 @@ struct vf_slot *pools_take(struct pools *t, const char *name, const struct vf_ca
 
 void pools_release(struct pools *t, const char *id, const struct vf_caller *who)
 {
-    struct outcome o = {0};
+    struct pools_end o = {0};
     struct vf_error e;
     char copy[16];
     snprintf(copy, sizeof(copy), "%s", id); /* id may be the VM's own */
-    int r = vf_pools_release(t->p, copy, who, on_done, &o, &e);
+    int r = vf_pools_release(t->p, copy, who, pools_on_end, &o, &e);
     cr_assert_geq(r, 0, "%s", e.msg);
     if (r == 0)
         POOLS_WAIT(t, o.done);

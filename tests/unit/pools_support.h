@@ -27,6 +27,13 @@ struct got {
     struct vf_acquire *req; /* while it is pending */
 };
 
+/* What a vf_done_cb was told; pools_on_end notes it, and that it is told once. */
+struct pools_end {
+    bool done;
+    struct vf_error err;
+};
+void pools_on_end(void *arg, const struct vf_error *err);
+
 extern const struct vf_caller root_caller, alice, bob;
 
 /* script: of every null VM from now on, or NULL. */

@@ -4,40 +4,26 @@
 #include "base/fd.h"
 #include "tests/unit/pools_support.h"
 
-struct end {
-    bool done;
-    struct vf_error err;
-};
-
-static void on_done(void *arg, const struct vf_error *err)
-{
-    struct end *e = arg;
-    cr_assert_not(e->done, "told twice");
-    e->done = true;
-    if (err)
-        e->err = *err;
-}
-
 /* Begins to; on failure nothing was begun. */
-static int add(struct pools *t, const char *mode, int mib, struct end *e)
+static int add(struct pools *t, const char *mode, int mib, struct pools_end *e)
 {
     char text[300];
     struct vf_spec spec;
-    *e = (struct end){0};
+    *e = (struct pools_end){0};
     snprintf(text, sizeof(text),
              "{\"name\":\"web\",\"class\":\"null\",\"memory\":{\"size_mib\":%d},"
              "\"network\":{\"mode\":\"%s\"},\"boot\":{\"kernel\":\"/proc/self/exe\"}}",
              mib, mode);
     cr_assert_eq(vf_spec_parse(text, strlen(text), NULL, NULL, &spec, &e->err), 0, "%s",
                  e->err.msg);
-    int r = vf_pools_add(t->p, &spec, on_done, e, &e->err);
+    int r = vf_pools_add(t->p, &spec, pools_on_end, e, &e->err);
     vf_spec_free(&spec);
     return r;
 }
 
 static void added(struct pools *t, const char *mode, int mib)
 {
-    struct end e;
+    struct pools_end e;
     cr_assert_eq(add(t, mode, mib, &e), 0, "%s", e.err.msg);
     POOLS_WAIT(t, e.done);
     cr_assert_eq(e.err.code, VF_OK, "%s", e.err.msg);
@@ -62,7 +48,7 @@ static int set_target(struct pools *t, int64_t n, struct vf_error *err)
 Test(pools_adds, what_does_not_fit_the_pool_is_not_kept, .timeout = 60)
 {
     struct pools t;
-    struct end e;
+    struct pools_end e;
     pools_open(&t);
     added(&t, "none", 16);
     cr_assert_eq(set_target(&t, 2, &e.err), 0, "%s", e.err.msg);
@@ -75,7 +61,7 @@ Test(pools_adds, what_does_not_fit_the_pool_is_not_kept, .timeout = 60)
 
 Test(pools_adds, of_two_at_once_the_first_counts, .timeout = 60)
 {
-    struct end first, same, other;
+    struct pools_end first, same, other;
     struct pools t;
     pools_open(&t);
     cr_assert_eq(add(&t, "none", 16, &first), 0, "%s", first.err.msg);
@@ -94,19 +80,19 @@ Test(pools_adds, of_two_at_once_the_first_counts, .timeout = 60)
 
 Test(pools_adds, it_stays_while_it_is_added_again, .timeout = 60)
 {
-    struct end again, removal = {0};
+    struct pools_end again, removal = {0};
     struct pools t;
     pools_open(&t);
     added(&t, "none", 16);
     cr_assert_eq(add(&t, "none", 32, &again), 0, "%s", again.err.msg);
-    cr_expect_lt(vf_pools_remove(t.p, "web", on_done, &removal, &removal.err), 0);
+    cr_expect_lt(vf_pools_remove(t.p, "web", pools_on_end, &removal, &removal.err), 0);
     cr_expect_eq(removal.err.code, VF_CONFLICT);
     cr_expect_str_eq(removal.err.msg, "template web is being added again");
     POOLS_WAIT(&t, again.done);
     cr_expect_eq(again.err.code, VF_OK, "%s", again.err.msg);
     expect_mib(&t, 32);
-    removal = (struct end){0};
-    cr_assert_eq(vf_pools_remove(t.p, "web", on_done, &removal, &removal.err), 0, "%s",
+    removal = (struct pools_end){0};
+    cr_assert_eq(vf_pools_remove(t.p, "web", pools_on_end, &removal, &removal.err), 0, "%s",
                  removal.err.msg);
     POOLS_WAIT(&t, removal.done);
     cr_expect_eq(removal.err.code, VF_OK, "%s", removal.err.msg);
@@ -115,7 +101,7 @@ Test(pools_adds, it_stays_while_it_is_added_again, .timeout = 60)
 
 Test(pools_adds, settings_fit_what_is_coming, .timeout = 60)
 {
-    struct end e;
+    struct pools_end e;
     struct vf_error err;
     struct pools t;
     pools_open(&t);
@@ -134,7 +120,7 @@ Test(pools_adds, settings_fit_what_is_coming, .timeout = 60)
 /* Its answer comes while the daemon stops: it is kept, and the answer says so. */
 Test(pools_adds, a_daemon_that_stops_keeps_it, .timeout = 60)
 {
-    struct end e;
+    struct pools_end e;
     struct pools t;
     pools_open(&t);
     cr_assert_eq(add(&t, "none", 16, &e), 0, "%s", e.err.msg);

@@ -2,59 +2,46 @@
 #include "base/clock.h"
 #include "tests/unit/pools_support.h"
 
-struct end {
-    bool done;
-    struct vf_error err;
-};
-
-static void on_done(void *arg, const struct vf_error *err)
-{
-    struct end *e = arg;
-    cr_assert_not(e->done, "told twice");
-    e->done = true;
-    if (err)
-        e->err = *err;
-}
-
 static void put_class(struct pools *t, const char *text)
 {
-    struct end e = {0};
+    struct pools_end e = {0};
     struct vf_class c;
     struct vf_error err;
     cr_assert_eq(vf_class_parse(text, strlen(text), NULL, &c, &err), 0, "%s", err.msg);
-    cr_assert_eq(vf_runtimes_put_class(vf_pools_runtimes(t->p), &c, on_done, &e, &err), 0, "%s",
-                 err.msg);
+    cr_assert_eq(vf_runtimes_put_class(vf_pools_runtimes(t->p), &c, pools_on_end, &e, &err), 0,
+                 "%s", err.msg);
     POOLS_WAIT(t, e.done);
     cr_assert_eq(e.err.code, VF_OK, "%s", e.err.msg);
 }
 
 /* Begins to; on failure nothing was begun. */
-static int add_template(struct pools *t, const char *name, const char *class, struct end *e)
+static int add_template(struct pools *t, const char *name, const char *class, struct pools_end *e)
 {
     char text[300];
     struct vf_spec spec;
-    *e = (struct end){0};
+    *e = (struct pools_end){0};
     snprintf(text, sizeof(text),
              "{\"name\":\"%s\",\"class\":\"%s\",\"memory\":{\"size_mib\":16},"
              "\"boot\":{\"kernel\":\"/proc/self/exe\"}}",
              name, class);
     cr_assert_eq(vf_spec_parse(text, strlen(text), NULL, NULL, &spec, &e->err), 0, "%s",
                  e->err.msg);
-    int r = vf_pools_add(t->p, &spec, on_done, e, &e->err);
+    int r = vf_pools_add(t->p, &spec, pools_on_end, e, &e->err);
     vf_spec_free(&spec);
     return r;
 }
 
-static void remove_class(struct pools *t, const char *name, struct end *e)
+static void remove_class(struct pools *t, const char *name, struct pools_end *e)
 {
-    *e = (struct end){0};
-    cr_assert_eq(vf_runtimes_remove_class(vf_pools_runtimes(t->p), name, on_done, e, &e->err), 0);
+    *e = (struct pools_end){0};
+    cr_assert_eq(vf_runtimes_remove_class(vf_pools_runtimes(t->p), name, pools_on_end, e, &e->err),
+                 0);
 }
 
 Test(pools_classes, a_template_that_is_being_added_uses_its_class, .timeout = 60)
 {
     struct pools t;
-    struct end e;
+    struct pools_end e;
     pools_open(&t);
     put_class(&t, "{\"name\":\"fast\",\"vmm\":\"null\"}");
     cr_assert_eq(add_template(&t, "web", "fast", &e), 0, "%s", e.err.msg);
@@ -75,12 +62,12 @@ Test(pools_classes, one_that_failed_uses_nothing, .timeout = 60)
     static const char text[] = "{\"name\":\"web\",\"class\":\"fast\",\"memory\":{\"size_mib\":16},"
                                "\"boot\":{\"kernel\":\"/nonexistent/kernel\"}}";
     struct pools t;
-    struct end e = {0};
+    struct pools_end e = {0};
     struct vf_spec spec;
     pools_open(&t);
     put_class(&t, "{\"name\":\"fast\",\"vmm\":\"null\"}");
     cr_assert_eq(vf_spec_parse(text, strlen(text), NULL, NULL, &spec, &e.err), 0);
-    cr_assert_eq(vf_pools_add(t.p, &spec, on_done, &e, &e.err), 0, "%s", e.err.msg);
+    cr_assert_eq(vf_pools_add(t.p, &spec, pools_on_end, &e, &e.err), 0, "%s", e.err.msg);
     vf_spec_free(&spec);
     cr_expect_not_null(vf_pools_class_user(t.p, "fast"));
     POOLS_WAIT(&t, e.done);
@@ -92,7 +79,7 @@ Test(pools_classes, one_that_failed_uses_nothing, .timeout = 60)
 /* Under way, and waiting for its turn. */
 Test(pools_classes, no_template_takes_a_class_that_is_being_removed, .timeout = 60)
 {
-    struct end first, second, e;
+    struct pools_end first, second, e;
     struct pools t;
     pools_open(&t);
     put_class(&t, "{\"name\":\"fast\",\"vmm\":\"null\"}");
