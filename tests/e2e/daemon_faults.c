@@ -17,6 +17,13 @@ TestSuite(daemon_faults, .timeout = 180);
     if (gst_missing(false)[0]) \
     sup_skip("daemon_faults", name, "%s", gst_missing(false))
 
+static void open_web(struct gst *g, const char *const *args)
+{
+    gst_prepare(g, args);
+    dmn_start(&g->d);
+    gst_tiny(g, "web", NULL);
+}
+
 static const char pool[] = "/v1/pools/web";
 
 /* ---- quarantine */
@@ -143,9 +150,7 @@ Test(daemon_faults, leases_stay_oldest_first)
     char id[16], before[64] = "", at[64];
     struct gst g;
     TINY_OR_SKIP("leases_stay_oldest_first");
-    gst_prepare(&g, NULL);
-    dmn_start(&g.d);
-    gst_tiny(&g, "web", NULL);
+    open_web(&g, NULL);
     gst_warm(&g.d, "web", 1);
     for (int i = 0; i < 6; i++)
         gst_take(&g.d, "web", id);
@@ -183,9 +188,7 @@ Test(daemon_faults, a_leased_vm_that_dies)
     struct gst_events ev;
     struct dmn_conn c;
     TINY_OR_SKIP("a_leased_vm_that_dies");
-    gst_prepare(&g, NULL);
-    dmn_start(&g.d);
-    gst_tiny(&g, "web", NULL);
+    open_web(&g, NULL);
     gst_warm(&g.d, "web", 1);
     gst_set(&g.d, "web", "{\"target\":1}");
     struct vf_json *j = gst_acquire(&g.d, "web", id);
@@ -234,9 +237,7 @@ Test(daemon_faults, a_parked_vm_that_dies_is_replaced)
     struct gst g;
     struct gst_events ev;
     TINY_OR_SKIP("a_parked_vm_that_dies_is_replaced");
-    gst_prepare(&g, NULL);
-    dmn_start(&g.d);
-    gst_tiny(&g, "web", NULL);
+    open_web(&g, NULL);
     gst_warm(&g.d, "web", 1);
     gst_follow(&g.d, &ev);
     for (int round = 0; round < 3; round++) {
@@ -264,9 +265,7 @@ Test(daemon_faults, a_slow_adoption_builds_nothing)
     char id[16];
     struct gst g;
     TINY_OR_SKIP("a_slow_adoption_builds_nothing");
-    gst_prepare(&g, args);
-    dmn_start(&g.d);
-    gst_tiny(&g, "web", NULL);
+    open_web(&g, args);
     gst_warm(&g.d, "web", 1);
     struct vf_json *j = gst_acquire(&g.d, "web", id);
     pid_t pid = (pid_t)dmn_int(j, "pid");
@@ -294,9 +293,7 @@ Test(daemon_faults, stopping_is_bounded)
     struct gst_events ev;
     struct dmn_conn waiting, command, half;
     TINY_OR_SKIP("stopping_is_bounded");
-    gst_prepare(&g, args);
-    dmn_start(&g.d);
-    gst_tiny(&g, "web", NULL);
+    open_web(&g, args);
     gst_set(&g.d, "web", "{\"park\":\"paused\"}");
     gst_warm(&g.d, "web", 1);
     gst_take(&g.d, "web", id);
